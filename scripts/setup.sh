@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock, `test` adds the browser that tests drive.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+apt_install() {  # install Debian packages if we may, otherwise say exactly what to run
+    local missing=("$@") sudo=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+            sudo=(sudo)
+        else
+            say "these system packages are missing and may not be installed from here. Run:"
+            say "    sudo apt-get update && sudo apt-get install -y ${missing[*]}"
+            exit 1
+        fi
+    fi
+    command -v apt-get >/dev/null || { say "no apt-get here; please install: ${missing[*]}"; exit 1; }
+    say "installing ${missing[*]} with apt-get"
+    "${sudo[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+base() {
+    local uv
+    if command -v uv >/dev/null; then
+        uv=$(command -v uv)
+    else
+        if [ ! -x .venv-uv/bin/uv ]; then
+            command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null ||
+                apt_install python3 python3-venv
+            say "fetching uv"
+            python3 -m venv .venv-uv
+            .venv-uv/bin/pip install --quiet 'uv>=0.9,<1'
+        fi
+        uv=$PWD/.venv-uv/bin/uv
+    fi
+    say "making .venv from uv.lock"
+    "$uv" sync --frozen --quiet
+}
+
+test_() {
+    local missing=()
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+    [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+}
+
+case "${1:-}" in
+    base) base ;;
+    test) test_ ;;
+    *) say "usage: scripts/setup.sh base|test"; exit 2 ;;
+esac

@@ -1,0 +1,5 @@
+"""`python -m sidetone` is `sidetone`."""
+
+from sidetone.cli import main
+
+main()

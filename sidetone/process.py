@@ -1,0 +1,84 @@
+"""What every role's process does the same way: log, say that it is ready, end when asked or orphaned."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Final
+
+import structlog
+
+LIFELINE_ENV: Final = "SIDETONE_LIFELINE"
+"""Set to `1` by the supervisor: standard input is a pipe that it holds, and its end means that it died."""
+
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def configure_logging(log_format: str) -> None:
+    """Log to standard error, as console lines or as JSON."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
+def notify_ready() -> None:
+    """Tell the supervisor that this role can work, by systemd's notify protocol (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(address)
+        sender.send(f"READY=1\nMAINPID={os.getpid()}".encode())
+
+
+def follow_parent() -> None:
+    """End this process as SIGTERM would once the supervisor is gone, however it went."""
+    if os.environ.get(LIFELINE_ENV) != "1":
+        return
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGTERM or SIGINT sets. Main thread only."""
+    stop = threading.Event()
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def async_stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets, on the running loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    return stop

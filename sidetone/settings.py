@@ -1,0 +1,272 @@
+"""Settings: flag, then `SIDETONE_…` environment variable, then `sidetone.toml`, then the default here.
+
+Every role reads the same settings; each uses what it needs. `docs/settings.md` is generated from this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MINIMUM_KEY_BYTES = 16
+
+
+class SettingsError(Exception):
+    """A setting is wrong. The message names it, its source and the remedy."""
+
+
+def _ip(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if value == "localhost" else value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address") from None
+
+
+Host = Annotated[str, AfterValidator(_ip)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine only."""
+    return ipaddress.ip_address(host).is_loopback
+
+
+class EdgeSetting(BaseModel, extra="forbid"):
+    """One edge: where clients reach it and where transceivers do."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    region: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
+    host: Host = "127.0.0.1"
+    port: Port
+    internal_host: Host = "127.0.0.1"
+    internal_port: Port
+
+
+class TransceiverSetting(BaseModel, extra="forbid"):
+    """One transceiver: the code that its ufrags carry and where edges reach it."""
+
+    code: str = Field(pattern=r"^[A-Za-z0-9+/]{4}$")
+    host: Host = "127.0.0.1"
+    port: Port
+
+
+def _default_edges() -> list[EdgeSetting]:
+    regions = ("eu-west", "us-east", "ap-south")
+    return [
+        EdgeSetting(name=f"{region}-1", region=region, port=40001 + i, internal_port=41001 + i)
+        for i, region in enumerate(regions)
+    ]
+
+
+class Settings(BaseSettings):
+    """All settings of all roles."""
+
+    model_config = SettingsConfigDict(env_prefix="SIDETONE_", toml_file="sidetone.toml", extra="forbid")
+
+    data_dir: Path = Field(
+        Path("~/.local/share/sidetone"), description="Where the embedded log and store, keys and logs live."
+    )
+    log_path: Path | None = Field(None, description="File of the SQLite log; `log.sqlite` in the data dir if unset.")
+    log_partitions: int = Field(1, ge=1, le=256, description="Partitions per topic of a log that is made anew.")
+    log_max_bytes: int = Field(4 * 2**30, ge=2**20, description="Bytes the log keeps before the oldest go.")
+    log_max_age_hours: float = Field(7 * 24, gt=0, description="Hours the log keeps a message.")
+
+    store_host: Host = Field("127.0.0.1", description="ClickHouse's HTTP interface.")
+    store_port: Port = Field(8123, description="ClickHouse's HTTP port.")
+
+    signalling_host: Host = Field("127.0.0.1", description="Where the transceiver answers calls over HTTP.")
+    signalling_port: Port = Field(8080, description="Port of the transceiver's HTTP interface.")
+    api_host: Host = Field("127.0.0.1", description="Where the query API listens.")
+    api_port: Port = Field(8090, description="Port of the query API.")
+    dashboard_host: Host = Field("127.0.0.1", description="Where the dashboard listens.")
+    dashboard_port: Port = Field(8501, description="Port of the dashboard.")
+    collector_port: Port = Field(8091, description="Port of the collector's health and metrics, loopback only.")
+    token: SecretStr | None = Field(None, description="Bearer token; required to listen beyond loopback.")
+
+    edges: list[EdgeSetting] = Field(default_factory=_default_edges, description="Every edge there is, as JSON.")
+    transceivers: list[TransceiverSetting] = Field(
+        default_factory=lambda: [TransceiverSetting(code="tx01", port=42001)],
+        description="Every transceiver there is, as JSON.",
+    )
+    transceiver_region: str = Field("eu-west", description="Region this transceiver stands in.")
+    ufrag_key: SecretStr | None = Field(
+        None,
+        description="Key (hex) that signs ufrags, the same on edges and transceivers; made in the data dir if unset.",
+    )
+
+    model: Literal["scripted", "echo"] = Field("scripted", description="The voice model that answers.")
+    model_seed: int = Field(1, description="Seed of the scripted model's think times and answers.")
+    think_ms: float = Field(350.0, gt=0, description="Median think time of the scripted model.")
+    max_calls: int = Field(200, ge=1, description="Calls a transceiver holds at once.")
+    log_format: Literal["console", "json"] = Field("console", description="How the roles log, on stderr.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: flags, environment, file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.data_dir = self.data_dir.expanduser().absolute()
+        beyond = [
+            name for name in ("signalling_host", "api_host", "dashboard_host") if not is_loopback(getattr(self, name))
+        ]
+        if beyond and self.token is None:
+            raise ValueError(
+                f"{' and '.join(beyond)} would be open to the network: set SIDETONE_TOKEN, or use 127.0.0.1"
+            )
+        for kind, names in (
+            ("edges", [edge.name for edge in self.edges]),
+            ("transceivers", [transceiver.code for transceiver in self.transceivers]),
+        ):
+            if len(set(names)) != len(names) or not names:
+                raise ValueError(f"{kind} must be one or more, with a name of its own each; got {names}")
+        if self.ufrag_key is not None:
+            _key_bytes(self.ufrag_key.get_secret_value(), "ufrag_key")
+        return self
+
+    @property
+    def log_file(self) -> Path:
+        """Path of the SQLite log."""
+        return self.log_path.expanduser().absolute() if self.log_path else self.data_dir / "log.sqlite"
+
+    @property
+    def store_dir(self) -> Path:
+        """Data path of the embedded store."""
+        return self.data_dir / "store"
+
+    def as_environment(self) -> dict[str, str]:
+        """Return these settings as the environment that gives another process the same ones."""
+        environment = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, SecretStr):
+                text = value.get_secret_value()
+            elif isinstance(value, list):
+                text = json.dumps([item.model_dump() for item in value])
+            else:
+                text = str(value)
+            environment[f"SIDETONE_{name.upper()}"] = text
+        return environment
+
+    def edge(self, name: str) -> EdgeSetting:
+        """Return the edge of that name.
+
+        Raises:
+            SettingsError: there is none.
+
+        """
+        for edge in self.edges:
+            if edge.name == name:
+                return edge
+        known = ", ".join(edge.name for edge in self.edges)
+        raise SettingsError(f"no edge named {name!r} in the settings; there are: {known} (SIDETONE_EDGES adds more)")
+
+    def transceiver(self, code: str | None) -> TransceiverSetting:
+        """Return the transceiver of that code, the first one if None.
+
+        Raises:
+            SettingsError: there is none.
+
+        """
+        if code is None:
+            return self.transceivers[0]
+        for transceiver in self.transceivers:
+            if transceiver.code == code:
+                return transceiver
+        known = ", ".join(transceiver.code for transceiver in self.transceivers)
+        raise SettingsError(f"no transceiver {code!r} in the settings; there are: {known} (SIDETONE_TRANSCEIVERS)")
+
+    def ufrag_key_bytes(self) -> bytes:
+        """Return the signing key; one is made in the data dir (mode 0600) if none was set.
+
+        Raises:
+            SettingsError: the key file is not readable or not a key.
+
+        """
+        if self.ufrag_key is not None:
+            return _key_bytes(self.ufrag_key.get_secret_value(), "SIDETONE_UFRAG_KEY")
+        path = self.data_dir / "ufrag.key"
+        if not path.exists():
+            self.make_data_dir()
+            # Linked into place whole, because the roles of one machine start at once and all look for it.
+            fresh = self.data_dir / f".ufrag-{secrets.token_hex(4)}"
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)
+            fresh.unlink()
+        return _key_bytes(path.read_text().strip(), str(path))
+
+    def make_data_dir(self) -> Path:
+        """Make the data dir, private to the user.
+
+        Raises:
+            SettingsError: it cannot be made or written.
+
+        """
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.data_dir / f".write-{secrets.token_hex(4)}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise SettingsError(
+                f"the data dir {self.data_dir} cannot be written ({error.strerror}); "
+                "name another with --data-dir or SIDETONE_DATA_DIR"
+            ) from None
+        return self.data_dir
+
+
+def load(**flags: Any) -> Settings:
+    """Read the settings; flags that are None were not given.
+
+    Raises:
+        SettingsError: something is wrong with a value, whatever its source.
+
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            where = f"{name} (flag, SIDETONE_{name.split('.')[0].upper()} or sidetone.toml)" if name else "settings"
+            problems.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("; ".join(problems)) from None
+    except ValueError as error:  # a file that is not TOML, an environment value that is not JSON
+        raise SettingsError(f"settings cannot be read: {error}") from None
+
+
+def _key_bytes(text: str, where: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        raise SettingsError(f"{where} is not hexadecimal; make one with: openssl rand -hex 32") from None
+    if len(key) < MINIMUM_KEY_BYTES:
+        raise SettingsError(f"{where} is shorter than {MINIMUM_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
+    return key

@@ -1,0 +1,45 @@
+"""Which processes make up the one-machine stack, in what order they start and stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidetone.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process of the stack.
+
+    Attributes:
+        name: unique, also the name of its log file.
+        args: arguments of the `sidetone` command.
+        starts: parts start in groups of equal `starts`, lowest first, each group once the one before is ready.
+        stops: parts stop in groups of equal `stops`, lowest first, each once the one before has gone: what emits
+            facts before what stores them.
+        grace_s: how long the part may take to end on SIGTERM before it is killed.
+        nice: scheduling niceness; what people look at yields to what carries voice.
+
+    """
+
+    name: str
+    args: tuple[str, ...]
+    starts: int
+    stops: int
+    grace_s: float
+    nice: int = 0
+
+
+def parts(settings: Settings, *, dashboard: bool) -> list[Part]:
+    """Return the stack's parts; without `dashboard`, neither it nor the API run."""
+    plan = [Part("store", ("store",), starts=0, stops=4, grace_s=1.5)]
+    plan += [
+        Part(f"transceiver-{transceiver.code}", ("transceiver", transceiver.code), starts=0, stops=1, grace_s=1.5)
+        for transceiver in settings.transceivers
+    ]
+    plan += [Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=2, grace_s=1.0) for edge in settings.edges]
+    plan.append(Part("collector", ("collector",), starts=1, stops=3, grace_s=2.0))
+    if dashboard:
+        plan.append(Part("api", ("api",), starts=2, stops=0, grace_s=0.5, nice=5))
+        plan.append(Part("dashboard", ("dashboard",), starts=2, stops=0, grace_s=0.5, nice=5))
+    return plan
