@@ -1,0 +1,72 @@
+"""What the transceiver asks of a voice model, and nothing more.
+
+A model hears the user in 20 ms frames and answers a turn as an asynchronous stream. It owns no socket of the call, keeps
+no time and takes no turn: the floor machine decides when it is asked and when it must stop.
+
+Audio is mono, signed 16 bit, 48 kHz everywhere; a chunk of an answer may have any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE: Final = 48_000
+"""Samples per second of all audio that crosses this protocol; also the RTP clock of Opus (RFC 7587, section 4.1)."""
+
+FRAME_MS: Final = 20
+FRAME_SAMPLES: Final = SAMPLE_RATE * FRAME_MS // 1000
+
+Pcm = npt.NDArray[np.int16]
+"""Mono PCM, shape `(samples,)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The model began to answer but has no audio yet (text, or an audio token not yet decoded)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Some of the answer's audio. The first one of a turn is the fact `model_first_audio`."""
+
+    pcm: Pcm
+
+
+ModelOutput = FirstToken | Audio
+
+
+class ModelError(Exception):
+    """The model cannot answer this turn. The message says what is wrong and what to do; the call goes on."""
+
+
+class VoiceModel(Protocol):
+    """One conversation partner of one call. All methods are called from the transceiver's event loop."""
+
+    @property
+    def name(self) -> str:
+        """Name for the `model` attribute of the session, such as `scripted`."""
+
+    def hear(self, pcm: Pcm, *, speech: bool) -> None:
+        """Take the user's next 20 ms, `FRAME_SAMPLES` long; `speech` is the detector's verdict. Must not block."""
+
+    def respond(self, turn_id: int) -> AsyncIterator[ModelOutput]:
+        """Answer the turn that has just ended: yield tokens and audio, as fast as the model makes them; then end.
+
+        The transceiver paces the audio and stops reading when enough is buffered. When the user takes the floor it
+        cancels the task that iterates, so that `GeneratorExit` or `CancelledError` is raised at a `yield` or `await`.
+
+        Raises:
+            ModelError: no answer, or no more of it.
+
+        """
+
+    def interrupted(self, turn_id: int, heard_ms: float) -> None:
+        """Tell that the answer was cut off after `heard_ms` of its audio had left. Must not block."""
+
+    async def aclose(self) -> None:
+        """Release what the model holds; the call is over."""

@@ -1,0 +1,92 @@
+"""What one transceiver is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from dataclasses import asdict, dataclass, field, replace
+
+from relay.models import ModelConfig
+from relay.ufrag import check_code, check_keys
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeAddress:
+    """An edge by which calls enter.
+
+    Attributes:
+        name: of the edge.
+        region: written on every fact of a call that enters here.
+        advertised: host and port that clients are told to send to.
+        internal: numeric host and port from which this edge talks to transceivers; no other source is listened to.
+
+    """
+
+    name: str
+    region: str
+    advertised: tuple[str, int]
+    internal: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TransceiverConfig:
+    """One transceiver.
+
+    Attributes:
+        code: four ice-chars by which ufrags name it.
+        region: where it runs (`remote_region` of its legs; the attribute `transceiver_region` of its sessions).
+        ufrag_key: shared with the edges, at least 16 bytes; `ufrag_key_id` is the id under which they know it.
+        bind: host and port of its one UDP socket (port 0: any free one).
+        edges: by which calls enter; the first is the default. More may be added while it runs.
+        host_id: names this host's clock.
+        model: who answers.
+        vad: `webrtcvad` or `energy`.
+        vad_aggressiveness: of `webrtcvad`, 0 … 3.
+        seed: with the order of sessions, decides everything random in the conversation.
+        max_sessions: more are refused.
+        connect_timeout_s: a call that is not connected by then is closed.
+        bitrate_bps: of the agent's voice.
+        voiced_dbov: a frame of the agent's at least this loud counts as voice.
+        batch: datagrams read from the socket before other work gets its turn.
+        version: of the software, an attribute of each session.
+
+    Raises:
+        ValueError: a code or key is not usable.
+
+    """
+
+    code: str
+    region: str
+    ufrag_key: bytes
+    ufrag_key_id: int = 0
+    bind: tuple[str, int] = ("127.0.0.1", 0)
+    edges: tuple[EdgeAddress, ...] = ()
+    host_id: str = field(default_factory=socket.gethostname)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    vad: str = "webrtcvad"
+    vad_aggressiveness: int = 2
+    seed: int = 0
+    max_sessions: int = 200
+    connect_timeout_s: float = 15.0
+    bitrate_bps: int = 32_000
+    voiced_dbov: float = -55.0
+    batch: int = 256
+    version: str = "0.1.0"
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_code(self.code)
+        check_keys({self.ufrag_key_id: self.ufrag_key})
+
+    def as_json(self) -> str:
+        """Everything that shapes a conversation, as a JSON object with sorted keys and without secrets."""
+        public = asdict(replace(self, edges=()))
+        for name in ("ufrag_key", "ufrag_key_id", "bind", "edges", "host_id"):
+            del public[name]
+        return json.dumps(public, sort_keys=True)
+
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of `as_json()`."""
+        return hashlib.sha256(self.as_json().encode()).hexdigest()[:16]
