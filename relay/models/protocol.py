@@ -1,6 +1,6 @@
 """What the transceiver asks of a voice model, and nothing more.
 
-A model hears the user in 20 ms frames and answers a turn as an asynchronous stream. It owns no socket of the call, keeps
+A model hears the user in 20 ms frames and answers a turn as an asynchronous stream. It owns no socket of a call, keeps
 no time and takes no turn: the floor machine decides when it is asked and when it must stop.
 
 Audio is mono, signed 16 bit, 48 kHz everywhere; a chunk of an answer may have any length.

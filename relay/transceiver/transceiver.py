@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from eventlog.emitter import Emitter
+
 from relay.transceiver.config import EdgeAddress, TransceiverConfig
 
 

@@ -1,0 +1,192 @@
+"""libopus, as much of it as a call needs: 20 ms mono frames, in-band FEC, packet loss concealment.
+
+PyAV decodes Opus too, but neither conceals a lost packet nor reads the redundancy that the next one carries. Its wheel
+ships the very library, so we load that one and fall back to the system's. Bound in cffi's ABI mode: nothing to compile.
+
+Constants are those of `opus_defines.h` (RFC 6716 describes the codec; the API is libopus 1.1 and later).
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from cffi import FFI
+
+SAMPLE_RATE: Final = 48_000
+FRAME_SAMPLES: Final = 960
+PACKET_BYTES_MAX: Final = 1_275  # RFC 6716, section 3.2.1: one frame
+
+Pcm = npt.NDArray[np.int16]
+
+_DECODED_SAMPLES_MAX: Final = 5_760  # 120 ms, the longest packet
+_APPLICATION_VOIP: Final = 2048
+_SET_BITRATE: Final = 4002
+_SET_COMPLEXITY: Final = 4010
+_SET_INBAND_FEC: Final = 4012
+_SET_PACKET_LOSS_PERC: Final = 4014
+_SET_SIGNAL: Final = 4024
+_SIGNAL_VOICE: Final = 3001
+
+_DECLARATIONS: Final = """
+typedef struct OpusEncoder OpusEncoder;
+typedef struct OpusDecoder OpusDecoder;
+OpusEncoder *opus_encoder_create(int32_t rate, int channels, int application, int *error);
+void opus_encoder_destroy(OpusEncoder *encoder);
+int32_t opus_encode(OpusEncoder *encoder, const int16_t *pcm, int frame_samples, unsigned char *data, int32_t max);
+int opus_encoder_ctl(OpusEncoder *encoder, int request, ...);
+OpusDecoder *opus_decoder_create(int32_t rate, int channels, int *error);
+void opus_decoder_destroy(OpusDecoder *decoder);
+int opus_decode(OpusDecoder *decoder, const unsigned char *data, int32_t bytes, int16_t *pcm, int samples, int fec);
+int opus_packet_get_nb_samples(const unsigned char *data, int32_t bytes, int32_t rate);
+const char *opus_strerror(int error);
+const char *opus_get_version_string(void);
+"""
+
+_ffi: Final = FFI()
+_ffi.cdef(_DECLARATIONS)
+
+
+class OpusError(Exception):
+    """libopus refused: a packet is malformed, or an argument out of range."""
+
+
+class OpusUnavailableError(RuntimeError):
+    """No libopus was found on this machine."""
+
+
+class Encoder:
+    """Speech to packets: one 20 ms mono frame each, with redundancy of the frame before when the bit rate allows."""
+
+    def __init__(self, bitrate_bps: int = 32_000, *, expected_loss_percent: int = 10, complexity: int = 5) -> None:
+        self._opus = _library()
+        error = _ffi.new("int *")
+        state = self._opus.opus_encoder_create(SAMPLE_RATE, 1, _APPLICATION_VOIP, error)
+        self._check(error[0])
+        self._state = _ffi.gc(state, self._opus.opus_encoder_destroy)
+        self._packet = _ffi.new("unsigned char[]", PACKET_BYTES_MAX)
+        for request, value in (
+            (_SET_BITRATE, bitrate_bps),
+            (_SET_COMPLEXITY, complexity),
+            (_SET_SIGNAL, _SIGNAL_VOICE),
+            (_SET_INBAND_FEC, 1),
+            (_SET_PACKET_LOSS_PERC, expected_loss_percent),
+        ):
+            self._check(self._opus.opus_encoder_ctl(self._state, request, _ffi.cast("int32_t", value)))
+
+    def encode(self, pcm: Pcm) -> bytes:
+        """Encode `FRAME_SAMPLES` samples.
+
+        Raises:
+            OpusError: libopus refused.
+            ValueError: the frame has another length.
+
+        """
+        if pcm.shape != (FRAME_SAMPLES,) or pcm.dtype != np.int16:
+            raise ValueError(f"a frame is {FRAME_SAMPLES} int16 samples, not {pcm.shape} of {pcm.dtype}")
+        samples = _ffi.from_buffer("int16_t[]", np.ascontiguousarray(pcm).data)
+        size = self._opus.opus_encode(self._state, samples, FRAME_SAMPLES, self._packet, PACKET_BYTES_MAX)
+        self._check(size)
+        return bytes(_ffi.buffer(self._packet, size))
+
+    def _check(self, code: int) -> None:
+        _check(self._opus, code)
+
+
+class Decoder:
+    """Packets to speech, mono at 48 kHz, whatever the sender's channels and bandwidth."""
+
+    def __init__(self) -> None:
+        self._opus = _library()
+        error = _ffi.new("int *")
+        state = self._opus.opus_decoder_create(SAMPLE_RATE, 1, error)
+        _check(self._opus, error[0])
+        self._state = _ffi.gc(state, self._opus.opus_decoder_destroy)
+        self._pcm = np.zeros(_DECODED_SAMPLES_MAX, np.int16)
+        self._out = _ffi.from_buffer("int16_t[]", self._pcm.data)
+
+    def decode(self, packet: bytes) -> Pcm:
+        """Decode a packet to as many samples as it holds.
+
+        Raises:
+            OpusError: the packet is malformed.
+
+        """
+        return self._decode(_ffi.from_buffer("unsigned char[]", packet), len(packet), _DECODED_SAMPLES_MAX, 0)
+
+    def recover(self, next_packet: bytes) -> Pcm:
+        """Decode a lost frame from the redundancy in the packet after it; concealment where it carries none.
+
+        Raises:
+            OpusError: the packet is malformed.
+
+        """
+        return self._decode(_ffi.from_buffer("unsigned char[]", next_packet), len(next_packet), FRAME_SAMPLES, 1)
+
+    def conceal(self) -> Pcm:
+        """Invent a lost frame from what came before it."""
+        return self._decode(_ffi.NULL, 0, FRAME_SAMPLES, 0)
+
+    def _decode(self, data: Any, size: int, samples: int, fec: int) -> Pcm:
+        count = self._opus.opus_decode(self._state, data, size, self._out, samples, fec)
+        _check(self._opus, count)
+        return self._pcm[:count].copy()
+
+
+def version() -> str:
+    """Return the library's own name and version, such as `libopus 1.6`."""
+    return _text(_library().opus_get_version_string())
+
+
+def packet_samples(packet: bytes) -> int:
+    """Return how many samples at 48 kHz a packet holds; 0 if it is malformed."""
+    return max(0, int(_library().opus_packet_get_nb_samples(packet, len(packet), SAMPLE_RATE)))
+
+
+def _check(opus: Any, code: int) -> None:
+    if code < 0:
+        raise OpusError(f"libopus: {_text(opus.opus_strerror(code))}")
+
+
+def _text(string: Any) -> str:
+    raw: Any = _ffi.string(string)
+    return str(raw, "ascii")
+
+
+@cache
+def _library() -> Any:
+    """Load libopus once.
+
+    Raises:
+        OpusUnavailableError: there is none.
+
+    """
+    tried = []
+    for candidate in _candidates():
+        try:
+            return _ffi.dlopen(candidate)
+        except OSError as error:
+            tried.append(f"{candidate} ({error})")
+    raise OpusUnavailableError(
+        "libopus was not found: neither in PyAV's wheel nor on the system "
+        f"(tried: {'; '.join(tried) or 'nothing'}). Install it, on Debian and Ubuntu with: apt-get install libopus0"
+    )
+
+
+def _candidates() -> list[str]:
+    spec = find_spec("av")
+    bundled: list[Path] = []
+    if spec is not None and spec.origin is not None:
+        package = Path(spec.origin).parent
+        # auditwheel puts a wheel's libraries beside the package, delocate (macOS) inside it.
+        bundled = [
+            *sorted((package.parent / "av.libs").glob("libopus-*")),
+            *sorted((package / ".dylibs").glob("libopus*")),
+        ]
+    system = ctypes.util.find_library("opus")
+    return [*map(str, bundled), *([system] if system else [])]

@@ -1,0 +1,142 @@
+"""Which session a datagram belongs to.
+
+STUN requests go by the ufrag in their USERNAME, every one of them; everything else goes by the client's address, which
+is bound to a session only when a request from it passed MESSAGE-INTEGRITY. Whatever fits nowhere is dropped and
+counted, never answered: a stranger learns nothing and gets nothing amplified (RFC 8489, section 9.1.3 would have us
+answer errors; we may not, as our address is public).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, Protocol
+
+from aioice import stun as aioice_stun
+
+from relay import encap
+from relay.stun import StunClass, StunError, read
+from relay.transceiver.config import EdgeAddress
+from relay.transceiver.counters import Counters
+from relay.transceiver.stun import parse
+
+ADDRESSES_PER_SESSION: Final = 16
+"""A client's candidates and moves. The one unused longest makes place for a new one."""
+
+Client = tuple[str, int]
+
+_DTLS: Final = range(20, 64)  # first byte of a datagram; RFC 7983, section 7
+_RTP: Final = range(128, 192)
+_STUN: Final = range(4)
+
+
+class Peer(Protocol):
+    """What a session offers to the demultiplexer. No method raises."""
+
+    @property
+    def edge(self) -> EdgeAddress:
+        """The edge by which the call enters."""
+
+    def authentic(self, message: aioice_stun.Message) -> bool:
+        """Whether a request carries this session's MESSAGE-INTEGRITY and what else a check must carry."""
+
+    def stun_received(self, message: aioice_stun.Message, client: Client, arrival_ns: int) -> None:
+        """Take an authenticated request, or a response from a bound address."""
+
+    def dtls_received(self, data: bytes) -> None:
+        """Take a DTLS record from a bound address."""
+
+    def srtp_received(self, data: bytes, arrival_ns: int) -> None:
+        """Take SRTP or SRTCP from a bound address."""
+
+
+class Demux:
+    """The sessions of one transceiver by ufrag and by client address. Bounded by the number of sessions."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._edges: dict[tuple[str, int], str] = {}
+        self._by_ufrag: dict[str, Peer] = {}
+        self._by_client: dict[tuple[str, Client], Peer] = {}
+        self._clients: dict[Peer, OrderedDict[Client, None]] = {}
+
+    def allow(self, edge: EdgeAddress) -> None:
+        """Listen to an edge, and no longer to one of the same name elsewhere."""
+        self._edges = {address: name for address, name in self._edges.items() if name != edge.name}
+        self._edges[edge.internal] = edge.name
+
+    def add(self, ufrag: str, peer: Peer) -> None:
+        """Let checks for `ufrag` reach a session."""
+        self._by_ufrag[ufrag] = peer
+        self._clients[peer] = OrderedDict()
+
+    def remove(self, ufrag: str, peer: Peer) -> None:
+        """Forget a session and its addresses."""
+        self._by_ufrag.pop(ufrag, None)
+        for client in self._clients.pop(peer, ()):
+            self._by_client.pop((peer.edge.name, client), None)
+
+    def receive(self, data: bytes, source: tuple[str, int], arrival_ns: int) -> None:
+        """Hand a datagram from an edge to its session, or count why not."""
+        edge = self._edges.get(source)
+        if edge is None:
+            reason: str | None = "unknown_edge"
+        else:
+            reason = self._route(data, edge, arrival_ns)
+        if reason is not None:
+            self._counters.drop(reason)
+
+    def _route(self, data: bytes, edge: str, arrival_ns: int) -> str | None:
+        """Return why the datagram was dropped, or None."""
+        try:
+            client, offset = encap.read_up(data)
+        except encap.EncapError:
+            return "bad_header"
+        inner = data[offset:]
+        first = inner[0] if inner else 0xFF
+        if first in _STUN:
+            return self._stun(inner, edge, (client.host, client.port), arrival_ns)
+        peer = self._by_client.get((edge, client))
+        if peer is None:
+            return "unknown_client"
+        if first in _RTP:
+            peer.srtp_received(inner, arrival_ns)
+        elif first in _DTLS:
+            peer.dtls_received(inner)
+        else:
+            return "unknown_kind"
+        return None
+
+    def _stun(self, data: bytes, edge: str, client: Client, arrival_ns: int) -> str | None:
+        try:
+            head = read(data)
+        except StunError:
+            return "stun_malformed"
+        bound = self._by_client.get((edge, client))
+        request = head.kind is StunClass.REQUEST
+        peer = self._by_ufrag.get((head.username or "").partition(":")[0]) if request else bound
+        if peer is None or peer.edge.name != edge:
+            return "stun_unknown_ufrag" if request else "unknown_client"
+        message = parse(data)
+        if message is None:
+            return "stun_malformed"
+        if request:
+            if not peer.authentic(message):
+                return "stun_unauthenticated"
+            self._bind(peer, client)
+        peer.stun_received(message, client, arrival_ns)
+        return None
+
+    def _bind(self, peer: Peer, client: Client) -> None:
+        key = (peer.edge.name, client)
+        addresses = self._clients[peer]
+        previous = self._by_client.get(key)
+        if previous is peer:
+            return addresses.move_to_end(client)
+        if previous is not None:  # the address changed hands, as behind a NAT that reuses ports
+            self._clients[previous].pop(client, None)
+        if len(addresses) >= ADDRESSES_PER_SESSION:
+            oldest, _ = addresses.popitem(last=False)
+            self._by_client.pop((peer.edge.name, oldest), None)
+        addresses[client] = None
+        self._by_client[key] = peer
+        return None
