@@ -1,0 +1,34 @@
+"""`python -m bench`: run every benchmark, one after another; `--json` prints one object with an entry for each."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import bench
+
+_NOT_BENCHMARKS = ("__main__", "harness")
+
+
+def main() -> None:
+    """Run all benchmarks as processes of their own, so that none warms up another."""
+    as_json = "--json" in sys.argv[1:]
+    results = {}
+    for module in pkgutil.iter_modules(bench.__path__):
+        if module.name in _NOT_BENCHMARKS or module.ispkg:
+            continue
+        print(f"bench.{module.name} …", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", f"bench.{module.name}"]
+        if as_json:
+            ran = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE)
+            results[module.name] = json.loads(ran.stdout)
+        else:
+            subprocess.run(command, check=True)
+    if as_json:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

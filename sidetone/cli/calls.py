@@ -1,0 +1,124 @@
+"""`sidetone call`: be one caller or many, on networks as they are out there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sidetone import process
+from sidetone.cli import output
+from sidetone.cli.options import Json
+from sidetone.settings import SettingsError, load
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Start here")(call)
+
+
+def call(
+    script: Annotated[list[str] | None, typer.Argument(help="What the callers do; several are taken in turn.")] = None,
+    url: Annotated[str | None, typer.Option(help="Signalling server; this machine's if left out.")] = None,
+    calls: Annotated[int, typer.Option(help="Calls at once.", min=1, max=200)] = 1,
+    seconds: Annotated[float, typer.Option(help="Length of a call; 0 calls again and again until Ctrl-C.", min=0)] = 30,
+    region: Annotated[list[str] | None, typer.Option(help="Region to call; with --network once per route.")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Network to be on, such as hotel-wifi.")] = None,
+    speech: Annotated[
+        list[Path] | None, typer.Option(help="A recording to say, of a real person say; may be repeated.", exists=True)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
+    json: Json = False,
+) -> None:
+    """Call the agent over an impaired network, and tell what was said and heard, to the millisecond.
+
+    Example: `sidetone call pauses --network hotel-wifi --seconds 20`
+    """
+    from relay.caller import FleetConfig, script_names  # noqa: PLC0415 - `--help` must not load WebRTC
+    from voice.netem import PROFILES  # noqa: PLC0415
+
+    settings = load()
+    process.follow_parent()
+    known = script_names()
+    for name in script or []:
+        if name not in known:
+            raise SettingsError(f"there is no script {name!r}; there are: {', '.join(known)}")
+    networks = network or ["office-wifi"]
+    for name in networks:
+        if name not in PROFILES:
+            raise SettingsError(f"there is no network {name!r}; there are: {', '.join(PROFILES)}")
+    regions = region or [settings.edges[0].region]
+    if len(regions) != len(networks) and min(len(regions), len(networks)) > 1:
+        raise SettingsError(f"{len(regions)} --region and {len(networks)} --network do not pair up")
+    routes = [(regions[i % len(regions)], networks[i % len(networks)]) for i in range(max(len(regions), len(networks)))]
+    config = FleetConfig(
+        signalling_url=url or f"http://{settings.signalling_host}:{settings.signalling_port}",
+        calls=calls,
+        regions=routes,
+        seed=seed,
+        seconds=seconds,
+        scripts=script or known,
+        speech=speech or [],
+    )
+    report = asyncio.run(_called(config))
+    if json:
+        output.json_object(report)
+    else:
+        _show(report)
+    if all(one["error"] for one in report["calls"]):
+        raise typer.Exit(1)
+
+
+async def _called(config: Any) -> dict[str, Any]:
+    from relay.caller import run_fleet, run_fleet_endlessly  # noqa: PLC0415
+
+    stop = process.async_stop_event()
+    fleet = run_fleet if config.seconds else run_fleet_endlessly
+    report = await fleet(
+        config,
+        lambda one, what: output.note(f"call {one.call} {one.region} on {one.network}: {what}"),
+        stop=stop,
+    )
+    return report.to_dict()
+
+
+def _show(report: dict[str, Any]) -> None:
+    rows = []
+    for one in report["calls"]:
+        heard = [
+            (answer["heard_start_ns"] - answer["user_end_ns"]) / 1e6
+            for answer in one["answers"]
+            if answer["user_end_ns"] is not None
+        ]
+        sent = sum(stream["sent"] for stream in one["uplink"]["streams"])
+        lost = sent - sum(stream["delivered"] for stream in one["uplink"]["streams"])
+        rows.append(
+            (
+                one["session_id"],
+                one["region"],
+                one["network"],
+                one["script"],
+                len(one["utterances"]),
+                len(one["answers"]),
+                sorted(heard)[len(heard) // 2] if heard else None,
+                lost / sent if sent else None,
+                one["error"],
+            )
+        )
+    output.table(
+        "Calls, as their callers know them",
+        [
+            ("session", ""),
+            ("region", ""),
+            ("network", ""),
+            ("script", ""),
+            ("said", "utterances"),
+            ("heard", "answers"),
+            ("median answer", "ms after the last word"),
+            ("uplink loss", "ratio"),
+            ("error", ""),
+        ],
+        rows,
+    )

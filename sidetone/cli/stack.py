@@ -1,0 +1,134 @@
+"""`sidetone demo` and `sidetone up`: everything on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sidetone import process
+from sidetone.cli import output
+from sidetone.cli.options import DataDir, Json
+from sidetone.settings import Settings, load
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (demo, up):
+        app.command(rich_help_panel="Start here")(command)
+
+
+def demo(
+    headless: Annotated[
+        bool, typer.Option("--headless", help="No dashboard, any free ports: only the account at the end.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(help="Length of the calls; without it, until Ctrl-C.", min=1, show_default=False)
+    ] = None,
+    calls: Annotated[int, typer.Option(help="Calls at once, spread over the regions.", min=1, max=60)] = 9,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
+    speech: Annotated[
+        list[Path] | None, typer.Option(help="A recording for the callers to say; may be repeated.", exists=True)
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Watch real calls from three regions on a dashboard.
+
+    Starts everything on this machine, and callers that talk to a scripted agent over WebRTC and impaired networks.
+    At the end, an account: what was emitted and what is stored, what the callers heard and what was measured. Exit
+    status 0 only if nothing was lost.
+    """
+    from sidetone.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - `--help` must not load it
+    from sidetone.stack.ports import with_free_ports  # noqa: PLC0415
+
+    settings = load()
+    settings = settings.model_copy(
+        update={"data_dir": data_dir.expanduser().absolute() if data_dir else settings.data_dir / "demo"}
+    )
+    if headless:
+        settings = with_free_ports(settings)
+    options = DemoOptions(calls=calls, seconds=seconds, seed=seed, speech=speech or [], dashboard=not headless)
+
+    def on_up() -> None:
+        if not headless:
+            _welcome(settings)
+
+    async def run() -> dict[str, Any]:
+        return await run_demo(settings, options, process.async_stop_event(), output.note, on_up)
+
+    result = asyncio.run(run())
+    if json:
+        output.json_object(result)
+    else:
+        _show(result)
+    if not result["ok"]:
+        raise typer.Exit(1)
+
+
+def up(
+    data_dir: DataDir = None,
+    dashboard: Annotated[bool, typer.Option(help="Run the dashboard and the API too.")] = True,
+) -> None:
+    """Run everything on this machine until Ctrl-C: edges, transceiver, log, collector, store, API, dashboard."""
+    from sidetone.stack.supervisor import Stack  # noqa: PLC0415 - `--help` must not load it
+
+    settings = load(data_dir=data_dir)
+
+    async def run() -> None:
+        stop = process.async_stop_event()
+        async with Stack(settings, dashboard=dashboard, report=output.note):
+            _welcome(settings)
+            await stop.wait()
+            output.note("stopping")
+
+    asyncio.run(run())
+
+
+def _welcome(settings: Settings) -> None:
+    talk = f"http://{settings.signalling_host}:{settings.signalling_port}/"
+    output.stderr.print(
+        f"\n  [bold]Dashboard[/]  http://{settings.dashboard_host}:{settings.dashboard_port}/\n"
+        f"  [bold]Talk to it[/] {talk}\n"
+        f"  [bold]API[/]        http://{settings.api_host}:{settings.api_port}/v1/questions\n"
+        f"  Facts, tables and logs are in {settings.data_dir}. Ctrl-C ends everything.\n",
+        highlight=False,
+    )
+
+
+def _show(result: dict[str, Any]) -> None:
+    output.table(
+        f"{result['calls']} calls, {result['turns']} turns",
+        [
+            ("region", ""),
+            ("calls", ""),
+            ("turns", ""),
+            ("response latency p50", "ms"),
+            ("p95", "ms"),
+            ("n", "turns"),
+            ("packet loss", "ratio"),
+        ],
+        [
+            (
+                name,
+                region["calls"],
+                region["turns"],
+                region["response_latency_ms"]["p50"],
+                region["response_latency_ms"]["p95"],
+                region["response_latency_ms"]["n"],
+                region["packet_loss"],
+            )
+            for name, region in result["regions"].items()
+        ],
+    )
+    output.table(
+        "Facts: emitted by the sources, stored, and distinct in the store",
+        [("type", ""), ("emitted", "rows"), ("stored", "rows"), ("distinct", "rows"), ("shed", "rows")],
+        [
+            (name, fact["emitted"], fact["stored"], fact["distinct"], sum(fact["shed"].values()))
+            for name, fact in result["facts"].items()
+        ],
+    )
+    output.note("nothing was lost" if result["ok"] else "NOT everything is accounted for: --json says what is not")

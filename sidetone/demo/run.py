@@ -1,0 +1,143 @@
+"""Runs the demo: stack, callers, and at the end the account."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import analytics
+from sidetone.demo.callers import Callers, Calls
+from sidetone.demo.report import account
+from sidetone.settings import Settings, SettingsError
+from sidetone.stack.supervisor import Stack
+
+NETWORKS = ("office-wifi", "lte-edge", "hotel-wifi")
+"""Networks of the demo's regions, in the settings' order of regions: one good, one far, one bad."""
+
+_MARKER = ".sidetone-demo"
+_STORE_STOPS_AFTER = 3
+"""`stops` of the last part before the store (see `stack.plan`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the demo does.
+
+    Attributes:
+        calls: how many at once, spread over the regions.
+        seconds: length of the calls; None until stopped.
+        seed: of everything random.
+        speech: recordings to say in place of the shipped questions.
+        dashboard: whether to run the dashboard (and the API).
+
+    """
+
+    calls: int = 9
+    seconds: float | None = None
+    seed: int = 1
+    speech: Sequence[Path] = ()
+    dashboard: bool = True
+
+
+async def run_demo(
+    settings: Settings,
+    options: DemoOptions,
+    stop: asyncio.Event,
+    report: Callable[[str], None],
+    on_up: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Run the demo to its end, or until `stop`, and return its account (see `report.account`).
+
+    Raises:
+        SettingsError: the data dir holds something that is not a demo's.
+        StackError: a part did not start.
+
+    """
+    started = time.monotonic()
+    fresh_data_dir(settings)
+    stack = Stack(settings, dashboard=options.dashboard, report=report)
+    async with stack:
+        on_up()
+        routes = [(region, NETWORKS[i % len(NETWORKS)]) for i, region in enumerate(_regions(settings))]
+        calls = Calls(
+            url=f"http://{settings.signalling_host}:{settings.signalling_port}",
+            routes=routes,
+            calls=options.calls,
+            seconds=options.seconds,
+            seed=options.seed,
+            speech=options.speech,
+        )
+        async with (
+            Callers(calls, settings.as_environment(), report) as callers,
+            _first_turn(settings, started, report) as first_turn,
+        ):
+            ended = asyncio.create_task(callers.ended())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            await callers.hang_up()
+            fleet = await ended
+        report("calls ended; the last facts are on their way into the store")
+        await stack.stop(up_to=_STORE_STOPS_AFTER)
+        result = await account(settings, fleet)
+        result["first_stored_turn_s"] = first_turn.seconds
+        result["deaths"] = stack.deaths
+        result["ok"] = result["ok"] and not stack.deaths
+    return result
+
+
+def fresh_data_dir(settings: Settings) -> None:
+    """Empty the demo's data dir, which holds nothing but an earlier demo.
+
+    Raises:
+        SettingsError: it holds something else.
+
+    """
+    folder = settings.data_dir
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / _MARKER).exists():
+            raise SettingsError(f"{folder} holds something that no demo made; name another folder with --data-dir")
+        shutil.rmtree(folder)
+    settings.make_data_dir()
+    (folder / _MARKER).touch()
+
+
+def _regions(settings: Settings) -> list[str]:
+    return list(dict.fromkeys(edge.region for edge in settings.edges))
+
+
+@dataclass(slots=True)
+class _FirstTurn:
+    seconds: float | None = None
+
+
+@contextlib.asynccontextmanager
+async def _first_turn(settings: Settings, started: float, report: Callable[[str], None]) -> AsyncIterator[_FirstTurn]:
+    """Watch for the first answered turn that the store can show."""
+    found = _FirstTurn()
+
+    def look() -> bool:
+        client = analytics.connect(settings.store_host, settings.store_port)
+        try:
+            return any(analytics.run(client, "overview", {"from": "now-1d"}).column("turns"))
+        finally:
+            client.close()
+
+    async def watch() -> None:
+        while not await asyncio.to_thread(look):  # noqa: ASYNC110 - the store has no way to call us
+            await asyncio.sleep(0.3)
+        found.seconds = round(time.monotonic() - started, 2)
+        report(f"first turn stored {found.seconds} s after the start")
+
+    task = asyncio.create_task(watch())
+    try:
+        yield found
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

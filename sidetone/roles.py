@@ -1,0 +1,220 @@
+"""Each role as one process: build the part from the settings, say that it is ready, run it until SIGTERM.
+
+The modules of a role are imported by the role's own function, because most are heavy and no process needs two.
+"""
+
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sidetone import process
+from sidetone.serving import address_problem, bind, serve
+from sidetone.settings import Settings, SettingsError, is_loopback
+
+if TYPE_CHECKING:
+    from eventlog.emitter import Emitter
+
+    from eventlog.port import EventLog
+
+
+def log_opener(settings: Settings) -> Callable[[], EventLog]:
+    """Return what opens this installation's event log; each emitter thread and collector opens its own."""
+    from eventlog.sqlite import SqliteEventLog
+
+    settings.make_data_dir()
+    return functools.partial(
+        SqliteEventLog,
+        settings.log_file,
+        partitions=settings.log_partitions,
+        max_bytes=settings.log_max_bytes,
+        max_age_s=settings.log_max_age_hours * 3600,
+    )
+
+
+def _emitter(settings: Settings, role: str, region: str) -> Emitter:
+    from eventlog.emitter import Emitter
+
+    return Emitter(log_opener(settings), role=role, region=region, host_id=socket.gethostname())
+
+
+def run_edge(settings: Settings, name: str) -> None:
+    """Forward between clients and transceivers until SIGTERM.
+
+    Raises:
+        SettingsError: the edge is not in the settings, or its addresses cannot be had.
+
+    """
+    from relay.edge import Edge, EdgeConfig
+
+    mine = settings.edge(name)
+    config = EdgeConfig(
+        name=mine.name,
+        region=mine.region,
+        bind=(mine.host, mine.port),
+        internal_bind=(mine.internal_host, mine.internal_port),
+        transceivers={known.code: (known.host, known.port) for known in settings.transceivers},
+        keys={0: settings.ufrag_key_bytes()},
+        host_id=socket.gethostname(),
+    )
+    emitter = _emitter(settings, "edge", mine.region)
+    try:
+        edge = Edge(config, emitter)
+    except OSError as error:
+        raise SettingsError(f"edge {name}: {address_problem(error, mine.host, mine.port, 'edges')}") from None
+    with ExitStack() as ending:
+        emitter.start()
+        ending.callback(emitter.close)
+        stop = process.stop_event()
+        process.notify_ready()
+        edge.run(stop)
+
+
+def run_transceiver(settings: Settings, code: str | None) -> None:
+    """Answer calls, hold them and talk to the model until SIGTERM.
+
+    Raises:
+        SettingsError: the transceiver is not in the settings, or an address cannot be had.
+
+    """
+    import uvloop
+
+    uvloop.run(_transceiver(settings, code))
+
+
+async def _transceiver(settings: Settings, code: str | None) -> None:
+    from relay.app import create_app
+    from relay.models import ModelConfig
+    from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
+
+    mine = settings.transceiver(code)
+    sock = bind(settings.signalling_host, settings.signalling_port, "signalling_port")
+    emitter = _emitter(settings, "transceiver", settings.transceiver_region)
+    config = TransceiverConfig(
+        code=mine.code,
+        region=settings.transceiver_region,
+        bind=(mine.host, mine.port),
+        edges=tuple(
+            EdgeAddress(
+                name=edge.name,
+                region=edge.region,
+                advertised=(edge.host, edge.port),
+                internal=(edge.internal_host, edge.internal_port),
+            )
+            for edge in settings.edges
+        ),
+        ufrag_key=settings.ufrag_key_bytes(),
+        host_id=socket.gethostname(),
+        model=ModelConfig(name=settings.model, seed=settings.model_seed, think_median_ms=settings.think_ms),
+        max_sessions=settings.max_calls,
+    )
+    transceiver = Transceiver(config, emitter)
+    stop = process.async_stop_event()
+    try:
+        await transceiver.start()
+    except OSError as error:
+        sock.close()
+        raise SettingsError(
+            f"transceiver {mine.code}: {address_problem(error, mine.host, mine.port, 'transceivers')}"
+        ) from None
+    emitter.start()
+    try:
+        serving = asyncio.create_task(serve(create_app(transceiver), sock, settings, stop))
+        process.notify_ready()
+        await serving
+    finally:
+        await transceiver.aclose()
+        await asyncio.to_thread(emitter.close)
+
+
+def run_collector(settings: Settings) -> None:
+    """Load the log into the store until SIGTERM, then what is left of it."""
+    from collector import CollectorConfig
+    from collector import run_collector as collect
+
+    async def run() -> None:
+        await collect(
+            CollectorConfig(metrics_port=settings.collector_port),
+            log_opener(settings),
+            settings.store_host,
+            settings.store_port,
+            process.async_stop_event(),
+            on_ready=process.notify_ready,
+        )
+
+    asyncio.run(run())
+
+
+def run_store(settings: Settings) -> None:
+    """Serve the embedded store on loopback until SIGTERM."""
+    from sidetone.store import run_store as serve_store
+
+    settings.make_data_dir()
+    serve_store(settings.store_dir, settings.store_host, settings.store_port, on_ready=process.notify_ready)
+
+
+def run_api(settings: Settings) -> None:
+    """Answer questions over HTTP until SIGTERM."""
+    from analytics.api import create_app
+
+    async def run() -> None:
+        sock = bind(settings.api_host, settings.api_port, "api_port")
+        app = create_app(settings.store_host, settings.store_port)
+        stop = process.async_stop_event()
+        process.notify_ready()
+        await serve(app, sock, settings, stop)
+
+    asyncio.run(run())
+
+
+def run_dashboard(settings: Settings) -> None:
+    """Serve the dashboard until SIGTERM.
+
+    Raises:
+        SettingsError: it would be open to the network, or its port cannot be had.
+
+    """
+    from streamlit.web import bootstrap
+
+    import dashboards
+
+    if not is_loopback(settings.dashboard_host):
+        raise SettingsError(
+            "the dashboard has no log-in of its own: keep it on 127.0.0.1 and put a proxy that authenticates before it"
+        )
+    bind(settings.dashboard_host, settings.dashboard_port, "dashboard_port").close()
+    # The page script runs in this process and asks for the store the way any process of ours is told: by environment.
+    os.environ.update(settings.as_environment())
+    options = {
+        "server_address": settings.dashboard_host,
+        "server_port": settings.dashboard_port,
+        "server_headless": True,
+        "server_fileWatcherType": "none",
+        "browser_gatherUsageStats": False,
+    }
+    bootstrap.load_config_options(options)
+    health = f"http://{settings.dashboard_host}:{settings.dashboard_port}/_stcore/health"
+    threading.Thread(target=_notify_when_healthy, args=(health,), daemon=True).start()
+    bootstrap.run(str(Path(dashboards.__file__).with_name("app.py")), False, [], options)
+
+
+def _notify_when_healthy(url: str) -> None:
+    import httpx
+
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url, timeout=1).is_success:
+                break
+        time.sleep(0.1)
+    process.notify_ready()
