@@ -21,7 +21,7 @@ class Counters(Collector):
         self.sessions = 0
         self.packets: Counter[str] = Counter()  # tap
         self.underruns: Counter[str] = Counter()  # direction
-        self.closed: Counter[tuple[str, str]] = Counter()  # who, reason
+        self.closed: Counter[tuple[str, ...]] = Counter()  # who, reason
         self.refused: Counter[str] = Counter()  # offers, by reason
         self.messages: Counter[str] = Counter()  # from clients by data channel, by verdict
         self.skipped_ticks = 0
@@ -50,7 +50,7 @@ class Counters(Collector):
         yield _family("packets", "RTP packets", ("tap",), _keyed(self.packets))
         yield _family("drops", "Datagrams not used", ("reason",), _keyed(self._drops))
         yield _family("underruns", "Frames due and not ready", ("direction",), _keyed(self.underruns))
-        yield _family("closed", "Calls that ended", ("who", "reason"), {key: n for key, n in self.closed.items()})
+        yield _family("closed", "Calls that ended", ("who", "reason"), self.closed)
         yield _family("refused_offers", "Offers not answered", ("reason",), _keyed(self.refused))
         yield _family("client_messages", "Data channel messages", ("verdict",), _keyed(self.messages))
         yield CounterMetricFamily(

@@ -1,0 +1,127 @@
+"""RTCP of one call: what we report, and the round trip that the client's reports let us compute (RFC 3550, section 6)."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Final
+
+from aiortc.rtp import (
+    RtcpByePacket,
+    RtcpPacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
+    RtcpSdesPacket,
+    RtcpSenderInfo,
+    RtcpSourceInfo,
+    RtcpSrPacket,
+)
+
+from voice.sequence import StreamStats
+
+REPORTS_REMEMBERED: Final = 16
+"""Sender reports of ours that a client may still refer to: some 16 s."""
+
+_NTP_UNIX_S: Final = 2_208_988_800  # 1900 to 1970
+_NS: Final = 1_000_000_000
+_CNAME: Final = 1
+_MAX_LOST: Final = (1 << 23) - 1
+
+
+def ntp(utc_ns: int) -> int:
+    """Return a 64 bit NTP timestamp (RFC 3550, section 4)."""
+    seconds, rest = divmod(utc_ns, _NS)
+    return (seconds + _NTP_UNIX_S) << 32 | (rest << 32) // _NS
+
+
+def middle(ntp_timestamp: int) -> int:
+    """Return the middle 32 bits, as LSR holds them."""
+    return ntp_timestamp >> 16 & 0xFFFFFFFF
+
+
+def round_trip_us(arrival_ns: int, lsr: int, dlsr: int) -> int | None:
+    """Return A − LSR − DLSR in microseconds (RFC 3550, section 6.4.1); None where it is undefined or negative."""
+    if not lsr or not dlsr:
+        return None
+    trip = (middle(ntp(arrival_ns)) - lsr - dlsr) & 0xFFFFFFFF
+    return None if trip >= 1 << 31 else trip * 1_000_000 >> 16
+
+
+class Rtcp:
+    """Both directions of one call's RTCP."""
+
+    def __init__(self, ssrc: int, cname: str) -> None:
+        self._ssrc = ssrc
+        self._cname = cname.encode()
+        self._sent: deque[int] = deque(maxlen=REPORTS_REMEMBERED)
+        self._remote: int | None = None
+        self._remote_lsr = 0
+        self._remote_arrival_ns = 0
+        self._expected = 0
+        self._received = 0
+        self.bye = False
+
+    def report(
+        self, now_ns: int, rtp_ts: int, packets: int, octets: int, heard: tuple[int, StreamStats] | None
+    ) -> bytes:
+        """Return a compound packet: a sender report, with a block on the client's stream, and our name.
+
+        Args:
+            now_ns: UTC nanoseconds of the instant to which `rtp_ts` corresponds.
+            rtp_ts: on our stream's clock.
+            packets: sent so far.
+            octets: of payload sent so far.
+            heard: the client's SSRC and its statistics.
+
+        """
+        timestamp = ntp(now_ns)
+        self._sent.append(middle(timestamp))
+        info = RtcpSenderInfo(timestamp, rtp_ts & 0xFFFFFFFF, packets & 0xFFFFFFFF, octets & 0xFFFFFFFF)
+        blocks = [self._block(now_ns, *heard)] if heard is not None else []
+        name = RtcpSdesPacket([RtcpSourceInfo(self._ssrc, [(_CNAME, self._cname)])])
+        return bytes(RtcpSrPacket(self._ssrc, info, blocks)) + bytes(name)
+
+    def goodbye(self) -> bytes:
+        """Return a compound packet that ends our stream (RFC 3550, section 6.6)."""
+        return bytes(RtcpRrPacket(self._ssrc)) + bytes(RtcpByePacket([self._ssrc]))
+
+    def received(self, data: bytes, arrival_ns: int) -> list[int] | None:
+        """Take a compound packet of the client's; return the round trips that it shows, in µs. None: malformed."""
+        try:
+            packets = RtcpPacket.parse(data)
+        except (ValueError, struct.error, IndexError):
+            return None
+        trips = []
+        for packet in packets:
+            if isinstance(packet, RtcpSrPacket):
+                self._remote = packet.ssrc
+                self._remote_lsr = middle(packet.sender_info.ntp_timestamp)
+                self._remote_arrival_ns = arrival_ns
+            if isinstance(packet, RtcpSrPacket | RtcpRrPacket):
+                for block in packet.reports:
+                    if block.ssrc != self._ssrc or block.lsr not in self._sent:
+                        continue
+                    trip = round_trip_us(arrival_ns, block.lsr, block.dlsr)
+                    if trip is not None:
+                        trips.append(trip)
+            elif isinstance(packet, RtcpByePacket):
+                self.bye = True
+        return trips
+
+    def _block(self, now_ns: int, ssrc: int, stats: StreamStats) -> RtcpReceiverInfo:
+        expected, received = stats.expected, stats.received - stats.duplicates
+        expected_interval, received_interval = expected - self._expected, received - self._received
+        self._expected, self._received = expected, received
+        lost = expected_interval - received_interval
+        fraction = min(255, (lost << 8) // expected_interval) if expected_interval > 0 and lost > 0 else 0
+        known = self._remote == ssrc and self._remote_lsr != 0
+        delay = (now_ns - self._remote_arrival_ns) * 65_536 // _NS if known else 0
+        return RtcpReceiverInfo(
+            ssrc=ssrc,
+            fraction_lost=fraction,
+            packets_lost=max(-_MAX_LOST, min(_MAX_LOST, expected - received)),
+            highest_sequence=stats.ext_max & 0xFFFFFFFF,
+            jitter=int(stats.jitter_s * 48_000) & 0xFFFFFFFF,
+            lsr=self._remote_lsr if known else 0,
+            dlsr=max(0, min(0xFFFFFFFF, delay)),
+        )
