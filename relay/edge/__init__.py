@@ -1,0 +1,10 @@
+"""The edge: the one address that clients see. It forwards UDP between clients and transceivers and owns no media.
+
+The data's way: `io` receives and sends datagrams in batches, `router` decides where each one goes by its `flows`,
+`capture` keeps what the taps saw as raw rows, `flush` turns them into facts, and `edge` is the loop around it all.
+"""
+
+from relay.edge.config import EdgeConfig, Limits
+from relay.edge.edge import Counters, Edge
+
+__all__ = ["Counters", "Edge", "EdgeConfig", "Limits"]

@@ -1,0 +1,72 @@
+"""What one edge is told: who it is, where it listens, whom it may forward to, and its bounds."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from relay.ufrag import check_code, check_keys
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what clients can make an edge hold. Times in seconds."""
+
+    flows: int = 20_000  # in all
+    flows_per_source: int = 64  # per client IP address: people behind one NAT share it
+    flows_per_ufrag: int = 4  # a client's candidates and moves, not a crowd replaying one ufrag
+    idle_s: float = 30.0  # a flow without a packet from either side; ICE consent checks come every 5 s (RFC 7675)
+    unanswered_s: float = 5.0  # a flow whose transceiver never answered
+    rows: int = 65_536  # captured packets held between two flushes
+    streams_per_session: int = 16  # SSRCs over both taps: whoever has a flow can invent them
+    waiting_s: float = 2.0  # packets wait this long to learn which session they belong to
+    flush_s: float = 0.2
+    batch: int = 64  # datagrams taken from one socket before the other gets its turn
+    receive_buffer_bytes: int = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """One edge.
+
+    Attributes:
+        name: of this edge, unique in its region.
+        region: written on every fact.
+        bind: public socket's host and port (port 0: any free one).
+        internal_bind: the same for the socket that transceivers talk to.
+        transceivers: allow-list: code (as in ufrags) → numeric address.
+        keys: ufrag keys by id, shared with the transceivers.
+        host_id: names this host's clock.
+        audio_level_id: RTP header extension id under which callers and transceivers send the audio level (RFC 6464).
+            An edge does not see the SDP that maps it, so both sides use the same fixed id.
+        packet_facts: False forwards without recording packets.
+        limits: bounds.
+
+    Raises:
+        ValueError: a code, key or address is not usable.
+
+    """
+
+    name: str
+    region: str
+    bind: tuple[str, int]
+    internal_bind: tuple[str, int]
+    transceivers: Mapping[str, tuple[str, int]]
+    keys: Mapping[int, bytes]
+    host_id: str
+    audio_level_id: int | None = 1
+    packet_facts: bool = True
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_keys(self.keys)
+        for code, (host, _) in self.transceivers.items():
+            check_code(code)
+            try:
+                ipaddress.ip_address(host)
+            except ValueError as error:
+                raise ValueError(
+                    f"transceiver {code} of edge {self.name} has address {host!r}; give a numeric IP address"
+                ) from error

@@ -1,0 +1,192 @@
+"""The edge's loop: receive, route, send; and between batches a slice of telemetry."""
+
+from __future__ import annotations
+
+import selectors
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import structlog
+
+from relay.edge.capture import Capture
+from relay.edge.config import EdgeConfig
+from relay.edge.flows import FlowTable
+from relay.edge.flush import FactSink, Flusher
+from relay.edge.io import UdpSocket
+from relay.edge.router import Router
+
+_NS: Final = 1_000_000_000
+_STOP_CHECK_S: Final = 0.1  # an idle loop looks at its stop event this often
+_SLICE_NS: Final = 500_000  # telemetry between two batches of voice
+_SWEEP_NS: Final = _NS
+_LOG_NS: Final = 10 * _NS
+
+_log = structlog.get_logger("sidetone.edge")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What an edge did since it started.
+
+    Attributes:
+        flows: live now.
+        flows_opened: ever.
+        flows_closed: by reason (`idle`, `unanswered`, `evicted`).
+        forwarded_up: datagrams to transceivers.
+        forwarded_down: datagrams to clients.
+        dropped: datagrams not forwarded, by reason.
+        overflowed: datagrams that the kernel dropped before they were read.
+        captured: RTP packets seen with facts on; equals emitted plus waiting plus shed.
+        emitted: facts handed on, by type.
+        shed: rows that became no fact, by reason.
+
+    """
+
+    flows: int
+    flows_opened: int
+    flows_closed: dict[str, int]
+    forwarded_up: int
+    forwarded_down: int
+    dropped: dict[str, int]
+    overflowed: int
+    captured: int
+    emitted: dict[str, int]
+    shed: dict[str, int]
+
+
+class Edge:
+    """One edge process: two UDP sockets and a flow table. `address` faces clients, `internal_address` transceivers."""
+
+    def __init__(self, config: EdgeConfig, emitter: FactSink) -> None:
+        """Bind both sockets.
+
+        Raises:
+            OSError: an address cannot be bound.
+
+        """
+        self._config = config
+        limits = config.limits
+        self._public = UdpSocket(config.bind, receive_buffer_bytes=limits.receive_buffer_bytes)
+        try:
+            self._internal = UdpSocket(config.internal_bind, receive_buffer_bytes=limits.receive_buffer_bytes)
+        except OSError:
+            self._public.close()
+            raise
+        self._flows = FlowTable(limits)
+        self._capture = Capture(limits.rows)
+        self._router = Router(config, self._flows, self._capture)
+        self._flusher = Flusher(config, self._capture, emitter)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._public, selectors.EVENT_READ, self._from_public)
+        self._selector.register(self._internal, selectors.EVENT_READ, self._from_internal)
+        self._chores: list[Iterator[None]] = []
+        self._next_flush_ns = self._next_sweep_ns = self._next_log_ns = 0
+        self._telemetry_errors = 0
+        self._logged: Counters | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where clients send."""
+        return self._public.address
+
+    @property
+    def internal_address(self) -> tuple[str, int]:
+        """Where transceivers send, and what they see as the edge's source."""
+        return self._internal.address
+
+    def run(self, stop: threading.Event) -> None:
+        """Forward until `stop` is set; then hand all captured facts on, close the sockets and return."""
+        log = _log.bind(edge=self._config.name, region=self._config.region)
+        log.info(
+            "edge started",
+            address=self.address,
+            internal_address=self.internal_address,
+            io="recvmsg",
+            kernel_times=self._public.kernel_times,
+        )
+        try:
+            while not stop.is_set():
+                self._turn()
+        finally:
+            self._chores.append(self._flusher.flush(time.time_ns(), last=True))
+            while self._chores:
+                self._work(until_ns=None)
+            self.close()
+            log.info("edge stopped", **asdict(self.counters()))
+
+    def close(self) -> None:
+        """Release the sockets. `run` does it; call this only if it never ran."""
+        self._selector.close()
+        self._public.close()
+        self._internal.close()
+
+    def counters(self) -> Counters:
+        """Return a snapshot; may be called from any thread."""
+        dropped = dict(self._router.dropped)
+        for name, udp in (("public", self._public), ("internal", self._internal)):
+            dropped |= {f"{name}_{reason}": count for reason, count in udp.dropped.items() if count}
+        if self._telemetry_errors:
+            dropped["telemetry_error"] = self._telemetry_errors
+        return Counters(
+            flows=len(self._flows.by_address),
+            flows_opened=self._flows.opened,
+            flows_closed=dict(self._flows.closed),
+            forwarded_up=self._router.forwarded_up,
+            forwarded_down=self._router.forwarded_down,
+            dropped=dropped,
+            overflowed=self._public.overflowed + self._internal.overflowed,
+            captured=self._capture.captured,
+            emitted=dict(self._flusher.emitted),
+            shed=dict(self._capture.shed),
+        )
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(0 if self._chores else self._idle_s()):
+            key.data()
+        now_ns = time.monotonic_ns()
+        self._plan(now_ns)
+        if self._chores:
+            self._work(until_ns=now_ns + _SLICE_NS)
+
+    def _from_public(self) -> None:
+        batch = self._public.receive_batch(self._config.limits.batch)
+        self._internal.send_batch(self._router.up(batch, time.monotonic_ns()))
+
+    def _from_internal(self) -> None:
+        batch = self._internal.receive_batch(self._config.limits.batch)
+        self._public.send_batch(self._router.down(batch, time.monotonic_ns()))
+
+    def _idle_s(self) -> float:
+        return min(_STOP_CHECK_S, max(0.0, (self._next_flush_ns - time.monotonic_ns()) / _NS))
+
+    def _plan(self, now_ns: int) -> None:
+        """Start what is due, unless the last round of it is still going on."""
+        if self._chores:
+            return
+        if now_ns >= self._next_flush_ns:
+            self._next_flush_ns = now_ns + int(self._config.limits.flush_s * _NS)
+            self._chores.append(self._flusher.flush(time.time_ns()))
+        if now_ns >= self._next_sweep_ns:
+            self._next_sweep_ns = now_ns + _SWEEP_NS
+            self._chores.append(self._flows.sweep(now_ns))
+        if now_ns >= self._next_log_ns:
+            self._next_log_ns = now_ns + _LOG_NS
+            counters = self.counters()
+            if counters != self._logged:
+                self._logged = counters
+                _log.info("edge counters", edge=self._config.name, region=self._config.region, **asdict(counters))
+
+    def _work(self, until_ns: int | None) -> None:
+        chore = self._chores[0]
+        try:
+            while until_ns is None or time.monotonic_ns() < until_ns:
+                next(chore)
+        except StopIteration:
+            self._chores.remove(chore)
+        except Exception:  # noqa: BLE001 - voice goes on whatever telemetry does; logged and counted
+            self._chores.remove(chore)
+            self._telemetry_errors += 1
+            _log.exception("telemetry failed, facts since the last flush are lost", edge=self._config.name)

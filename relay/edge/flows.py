@@ -1,0 +1,192 @@
+"""The flow table: which client address talks to which transceiver, bounded in every direction.
+
+A flow is opened by a STUN request with a verified ufrag, or by a transceiver that names a client the table does not
+know (the edge was restarted, the call goes on). Packets other than STUN requests find their way by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from relay.edge.config import Limits
+from relay.encap import EncapError, up_header
+
+Address = tuple[str, int]
+
+_NS: Final = 1_000_000_000
+_SWEEP_SLICE: Final = 256  # flows looked at between two yields, some 20 µs
+
+
+class FlowRefusedError(Exception):
+    """No flow may be opened. `reason` is `flows_full`, `source_cap`, `ufrag_cap` or `bad_source`."""
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is what is counted."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Flow:
+    """One client address.
+
+    Attributes:
+        address: the client's.
+        header: what goes before each of its datagrams on the way up.
+        ufrag: the server ufrag it last proved to know; None for a flow learnt from the downlink.
+        transceiver: where its packets go.
+        session: 16 bytes, once the transceiver told.
+        answered: the transceiver sent to this address.
+        opened_ns: monotonic time since when it waits for this transceiver's first answer.
+        seen_ns: monotonic time of the client's last packet (or of the opening).
+        rival: ufrag and transceiver of a STUN request that names another session than the flow's. The flow is
+            handed over when that transceiver answers, which it does only after it checked the client's password.
+        down_key: header under which the downlink finds the flow.
+
+    """
+
+    __slots__ = (
+        "address",
+        "answered",
+        "down_key",
+        "header",
+        "opened_ns",
+        "rival",
+        "seen_ns",
+        "session",
+        "transceiver",
+        "ufrag",
+    )
+
+    def __init__(self, address: Address, header: bytes, transceiver: Address, now_ns: int) -> None:
+        self.address = address
+        self.header = header
+        self.transceiver = transceiver
+        self.opened_ns = now_ns
+        self.seen_ns = now_ns
+        self.ufrag: str | None = None
+        self.session: bytes | None = None
+        self.answered = False
+        self.rival: tuple[str, Address] | None = None
+        self.down_key = b""
+
+
+class FlowTable:
+    """All live flows. Not thread-safe: it belongs to the loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._idle_ns = int(limits.idle_s * _NS)
+        self._unanswered_ns = int(limits.unanswered_s * _NS)
+        self._per_source: dict[str, int] = {}
+        self._per_ufrag: dict[str, list[Flow]] = {}
+        self.by_address: dict[Address, Flow] = {}
+        self.by_down_key: dict[bytes, Flow] = {}
+        self.opened = 0
+        self.closed: dict[str, int] = {"idle": 0, "unanswered": 0, "evicted": 0}
+
+    def open(self, address: Address, ufrag: str | None, transceiver: Address, now_ns: int) -> Flow:
+        """Return a new flow.
+
+        Raises:
+            FlowRefusedError: a bound is reached, or the address cannot be written in a header.
+
+        """
+        host = address[0]
+        if len(self.by_address) >= self._limits.flows:
+            raise FlowRefusedError("flows_full")
+        if self._per_source.get(host, 0) >= self._limits.flows_per_source:
+            raise FlowRefusedError("source_cap")
+        try:
+            flow = Flow(address, up_header(*address), transceiver, now_ns)
+        except EncapError as error:  # a link-local address with a scope
+            raise FlowRefusedError("bad_source") from error
+        if ufrag is not None:
+            self._join_ufrag(flow, ufrag, now_ns)
+        self.by_address[address] = flow
+        self._per_source[host] = self._per_source.get(host, 0) + 1
+        self.opened += 1
+        return flow
+
+    def hand_over(self, flow: Flow, ufrag: str, transceiver: Address, now_ns: int) -> None:
+        """Let a flow follow another ufrag.
+
+        Raises:
+            FlowRefusedError: that ufrag has all the flows it may have; the flow stays as it was.
+
+        """
+        if ufrag != flow.ufrag:
+            previous = flow.ufrag
+            self._join_ufrag(flow, ufrag, now_ns)
+            self._leave_ufrag(flow, previous)
+        if transceiver != flow.transceiver:
+            flow.transceiver = transceiver
+            flow.answered = False
+            flow.opened_ns = now_ns
+        flow.rival = None
+
+    def learn(self, flow: Flow, down_key: bytes, session: bytes | None) -> None:
+        """Note under which header the downlink speaks of a flow, and of which session it is."""
+        self.by_down_key.pop(flow.down_key, None)
+        self.by_down_key[down_key] = flow
+        flow.down_key = down_key
+        if session is not None:
+            flow.session = session
+
+    def close(self, flow: Flow, reason: str) -> None:
+        """Forget a flow and count why."""
+        del self.by_address[flow.address]
+        self.by_down_key.pop(flow.down_key, None)
+        host = flow.address[0]
+        left = self._per_source[host] - 1
+        if left:
+            self._per_source[host] = left
+        else:
+            del self._per_source[host]
+        self._leave_ufrag(flow, flow.ufrag)
+        self.closed[reason] += 1
+
+    def sweep(self, now_ns: int) -> Iterator[None]:
+        """Close what is idle or was never answered, in slices: yields so that voice can go on."""
+        for n, flow in enumerate(list(self.by_address.values()), 1):
+            if now_ns - flow.seen_ns > self._idle_ns:
+                self._close_if_open(flow, "idle")
+            elif not flow.answered and now_ns - flow.opened_ns > self._unanswered_ns:
+                self._close_if_open(flow, "unanswered")
+            if n % _SWEEP_SLICE == 0:
+                yield
+
+    def _close_if_open(self, flow: Flow, reason: str) -> None:
+        if self.by_address.get(flow.address) is flow:  # it may have been evicted while the sweep paused
+            self.close(flow, reason)
+
+    def _join_ufrag(self, flow: Flow, ufrag: str, now_ns: int) -> None:
+        others = self._per_ufrag.setdefault(ufrag, [])
+        if len(others) >= self._limits.flows_per_ufrag:
+            self._make_room(others, now_ns)
+        # A client that moved keeps its session: no packet of it has to wait for the transceiver to tell again.
+        known = next((other.session for other in others if other.session is not None), None)
+        if known is not None or flow.ufrag is not None:
+            flow.session = known
+        flow.ufrag = ufrag
+        self._per_ufrag.setdefault(ufrag, others).append(flow)
+
+    def _make_room(self, others: list[Flow], now_ns: int) -> None:
+        # A ufrag seen on the wire can be replayed from many addresses. Only the true client gets answers, so what
+        # goes is the oldest unanswered flow; then an address that the client seems to have left.
+        unanswered = [flow for flow in others if not flow.answered]
+        if unanswered:
+            self.close(unanswered[0], "evicted")
+            return
+        oldest = min(others, key=lambda flow: flow.seen_ns)
+        if now_ns - oldest.seen_ns <= self._unanswered_ns:
+            raise FlowRefusedError("ufrag_cap")
+        self.close(oldest, "evicted")
+
+    def _leave_ufrag(self, flow: Flow, ufrag: str | None) -> None:
+        if ufrag is None:
+            return
+        others = self._per_ufrag[ufrag]
+        others.remove(flow)
+        if not others:
+            del self._per_ufrag[ufrag]

@@ -1,0 +1,139 @@
+"""UDP in batches: the portable way, with `recvmsg` and what its control messages tell.
+
+The edge's loop knows only `receive_batch` and `send_batch`, so that a faster way can take their place.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from relay.edge.capture import UNKNOWN_TOS
+from relay.edge.router import Datagram, Outgoing
+
+DSCP_EF: Final = 46
+"""Expedited forwarding (RFC 3246), which RFC 8837 gives to interactive audio."""
+
+_DATAGRAM_BYTES: Final = 2048  # over any Ethernet MTU; what is longer is no voice and is dropped
+_CONTROL_BYTES: Final = 256
+
+# Python does not name these; the values are Linux's on all but a few retired architectures (asm-generic/socket.h).
+_LINUX: Final = sys.platform == "linux"
+_SO_TIMESTAMPNS: Final = 35
+_SO_RXQ_OVFL: Final = 40
+_TIMESPEC: Final = struct.Struct("@qq")
+_U32: Final = struct.Struct("@I")
+
+
+class UdpSocket:
+    """One non-blocking UDP socket.
+
+    Attributes:
+        address: what it is bound to.
+        kernel_times: whether receive times are the kernel's; otherwise they are taken when the datagram is read.
+        overflowed: datagrams that the kernel dropped because this socket's buffer was full, as far as it tells.
+        dropped: other datagrams not received or not sent, by reason.
+
+    """
+
+    def __init__(self, bind: tuple[str, int], *, receive_buffer_bytes: int) -> None:
+        """Bind.
+
+        Raises:
+            OSError: the address cannot be bound; the message names it.
+
+        """
+        self._v6 = ":" in bind[0]
+        self._socket = socket.socket(socket.AF_INET6 if self._v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        self.overflowed = 0
+        self.dropped = {"oversize": 0, "receive_error": 0, "send_full": 0, "send_error": 0}
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+            self._mark_and_ask_for_tos()
+            self.kernel_times = self._ask_for_times()
+            self._socket.bind(bind)
+        except OSError as error:
+            self._socket.close()
+            raise OSError(error.errno, f"cannot bind UDP {bind[0]} port {bind[1]}: {error.strerror}") from error
+        host, port = self._socket.getsockname()[:2]
+        self.address: tuple[str, int] = (host, port)
+
+    def fileno(self) -> int:
+        """For a selector."""
+        return self._socket.fileno()
+
+    def receive_batch(self, limit: int) -> list[Datagram]:
+        """Return up to `limit` datagrams that have arrived, without waiting."""
+        batch: list[Datagram] = []
+        receive = self._socket.recvmsg
+        try:
+            for _ in range(limit):
+                data, control, flags, source = receive(_DATAGRAM_BYTES, _CONTROL_BYTES)
+                if flags & socket.MSG_TRUNC:
+                    self.dropped["oversize"] += 1
+                    continue
+                at_ns, tos = self._read_control(control)
+                batch.append((data, source[:2] if self._v6 else source, at_ns, tos))
+        except BlockingIOError:
+            pass
+        except OSError:  # an ICMP error that some platforms report here; the next datagram is read all the same
+            self.dropped["receive_error"] += 1
+        return batch
+
+    def send_batch(self, outgoing: Sequence[Outgoing]) -> None:
+        """Send all; what the kernel does not take at once is dropped and counted, as late voice is worth nothing."""
+        send = self._socket.sendto
+        for payload, address in outgoing:
+            try:
+                send(payload, address)
+            except BlockingIOError:
+                self.dropped["send_full"] += 1
+            except OSError:
+                self.dropped["send_error"] += 1
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _read_control(self, control: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+        at_ns, tos = 0, UNKNOWN_TOS
+        for level, kind, value in control:
+            if level == socket.SOL_SOCKET:
+                if kind == _SO_TIMESTAMPNS and len(value) == _TIMESPEC.size:
+                    seconds, nanoseconds = _TIMESPEC.unpack(value)
+                    at_ns = seconds * 1_000_000_000 + nanoseconds
+                elif kind == _SO_RXQ_OVFL and len(value) == _U32.size:
+                    (self.overflowed,) = _U32.unpack(value)  # cumulative since the socket was made
+            elif value:
+                tos = value[0] if sys.byteorder == "little" else value[-1]  # one octet (IPv4) or an int (IPv6)
+        return at_ns or time.time_ns(), tos
+
+    def _mark_and_ask_for_tos(self) -> None:
+        for level, mark, ask in (
+            (socket.IPPROTO_IPV6, "IPV6_TCLASS", "IPV6_RECVTCLASS")
+            if self._v6
+            else (socket.IPPROTO_IP, "IP_TOS", "IP_RECVTOS"),
+        ):
+            self._try_option(level, getattr(socket, mark, None), DSCP_EF << 2)
+            self._try_option(level, getattr(socket, ask, None), 1)
+
+    def _ask_for_times(self) -> bool:
+        if not _LINUX:
+            return False
+        self._try_option(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+        return self._try_option(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+
+    def _try_option(self, level: int, option: int | None, value: int) -> bool:
+        """Set what the platform may lack: the edge works without, its facts say less."""
+        if option is None:
+            return False
+        try:
+            self._socket.setsockopt(level, option, value)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,200 @@
+"""Where each datagram goes. No sockets and no clock: batches of datagrams in, batches to send out.
+
+A client's STUN request goes where its signed ufrag says, every time it is seen, and may open a flow. Everything else
+follows an open flow by source address. What fits neither is counted by reason and dropped without an answer: an edge
+originates nothing, so nobody can make it send more than they sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from relay import stun
+from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
+from relay.edge.config import EdgeConfig
+from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable
+from relay.edge.rtt import StunPairs
+from relay.encap import IPV6, EncapError, read_down
+from relay.ufrag import UfragError, verify
+
+Datagram = tuple[bytes, Address, int, int]
+"""Payload, source, receive time (UTC ns), TOS octet (-1: not known)."""
+
+Outgoing = tuple[bytes, Address]
+
+# RFC 7983, section 7: what the first byte says. RFC 5761, section 4: RTCP by the second.
+_STUN_MAX: Final = 3
+_DTLS_MIN, _DTLS_MAX = 20, 63
+_RTP_MIN, _RTP_MAX = 128, 191
+_RTCP_MIN, _RTCP_MAX = 192, 223
+_RTP_BYTES_MIN: Final = 12
+_DOWN_BYTES: Final = (24, 36)  # by the IPv6 flag
+
+CLIENT_EDGE: Final = "client_edge"
+EDGE_TRANSCEIVER: Final = "edge_transceiver"
+
+
+class Router:
+    """Routes both directions over one flow table and feeds the taps."""
+
+    def __init__(self, config: EdgeConfig, flows: FlowTable, capture: Capture) -> None:
+        self._transceivers = dict(config.transceivers)
+        self._codes = {address: code for code, address in self._transceivers.items()}
+        self._keys = dict(config.keys)
+        self._flows = flows
+        self._capture = capture
+        self._record = config.packet_facts
+        self._pairs = StunPairs()
+        self.dropped: Counter[str] = Counter()
+        self.forwarded_up = 0
+        self.forwarded_down = 0
+
+    def up(self, batch: Iterable[Datagram], now_ns: int) -> list[Outgoing]:
+        """Route datagrams from clients. `now_ns` is monotonic."""
+        flows = self._flows.by_address
+        out: list[Outgoing] = []
+        for data, source, at_ns, tos in batch:
+            first = data[0] if data else -1
+            if _RTP_MIN <= first <= _RTP_MAX or _DTLS_MIN <= first <= _DTLS_MAX:
+                flow = flows.get(source)
+                if flow is None:
+                    self.dropped["unknown_source"] += 1
+                    continue
+                flow.seen_ns = now_ns
+                out.append((flow.header + data, flow.transceiver))
+                if self._record and _is_rtp(data):
+                    self._capture.packet(flow, EDGE_UP, data, at_ns, tos)
+            elif 0 <= first <= _STUN_MAX:
+                self._stun_up(data, source, at_ns, now_ns, out)
+            else:
+                self.dropped["unknown_kind"] += 1
+        self.forwarded_up += len(out)
+        return out
+
+    def down(self, batch: Iterable[Datagram], now_ns: int) -> list[Outgoing]:
+        """Route datagrams from transceivers. `now_ns` is monotonic."""
+        flows = self._flows.by_down_key
+        out: list[Outgoing] = []
+        for data, source, at_ns, tos in batch:
+            size = _DOWN_BYTES[data[1] & IPV6] if len(data) > 1 else 0
+            flow = flows.get(data[:size])
+            if flow is None or flow.transceiver != source:
+                flow = self._flow_of_downlink(data, source, now_ns)
+                if flow is None:
+                    continue
+            payload = data[size:]
+            first = payload[0] if payload else -1
+            if _RTP_MIN <= first <= _RTP_MAX:
+                if self._record and _is_rtp(payload):
+                    self._capture.packet(flow, EDGE_DOWN, payload, at_ns, tos)
+            elif 0 <= first <= _STUN_MAX:
+                self._stun_down(payload, flow, at_ns)
+            elif not _DTLS_MIN <= first <= _DTLS_MAX:
+                self.dropped["unknown_kind_down"] += 1
+                continue
+            out.append((payload, flow.address))
+        self.forwarded_down += len(out)
+        return out
+
+    def _stun_up(self, data: bytes, source: Address, at_ns: int, now_ns: int, out: list[Outgoing]) -> None:
+        try:
+            message = stun.read(data)
+        except stun.StunError:
+            self.dropped["malformed_stun"] += 1
+            return
+        flow = self._flows.by_address.get(source)
+        if not message.is_binding_request:
+            # Answers and indications name no ufrag: they follow the flow.
+            if flow is None:
+                self.dropped["unknown_source"] += 1
+                return
+            flow.seen_ns = now_ns
+            self._response(CLIENT_EDGE, flow, message, at_ns)
+            out.append((flow.header + data, flow.transceiver))
+            return
+        routed = self._route_request(message, source, flow, now_ns)
+        if routed is None:
+            return
+        flow, transceiver = routed
+        flow.seen_ns = now_ns
+        self._pairs.request(EDGE_TRANSCEIVER, source, message.transaction_id, at_ns)
+        out.append((flow.header + data, transceiver))
+
+    def _route_request(
+        self, message: stun.Stun, source: Address, flow: Flow | None, now_ns: int
+    ) -> tuple[Flow, Address] | None:
+        """Return the flow of a binding request and the transceiver that its own ufrag names."""
+        if message.username is None:
+            self.dropped["no_username"] += 1
+            return None
+        ufrag = message.username.partition(":")[0]  # RFC 8445, section 7.2.2: the receiver's ufrag comes first
+        if flow is not None and flow.ufrag == ufrag:
+            return flow, flow.transceiver
+        try:
+            verified = verify(ufrag, self._keys)
+        except UfragError as error:
+            self.dropped[f"ufrag_{error.reason}"] += 1
+            return None
+        transceiver = self._transceivers.get(verified.transceiver)
+        if transceiver is None:
+            self.dropped["unknown_transceiver"] += 1
+            return None
+        try:
+            if flow is None:
+                flow = self._flows.open(source, ufrag, transceiver, now_ns)
+            elif not flow.answered or (flow.ufrag is None and flow.transceiver == transceiver):
+                self._flows.hand_over(flow, ufrag, transceiver, now_ns)
+            else:
+                flow.rival = (ufrag, transceiver)
+        except FlowRefusedError as error:
+            self.dropped[error.reason] += 1
+            return None
+        return flow, transceiver
+
+    def _stun_down(self, payload: bytes, flow: Flow, at_ns: int) -> None:
+        try:
+            message = stun.read(payload)
+        except stun.StunError:
+            return  # the transceiver's own business; it is forwarded as it is
+        if message.is_binding_request:
+            self._pairs.request(CLIENT_EDGE, flow.address, message.transaction_id, at_ns)
+        else:
+            self._response(EDGE_TRANSCEIVER, flow, message, at_ns)
+
+    def _response(self, leg: str, flow: Flow, message: stun.Stun, at_ns: int) -> None:
+        rtt_ns = self._pairs.response(leg, flow.address, message.transaction_id, at_ns)
+        if rtt_ns is not None:
+            self._capture.leg(LegRow(flow.session or flow, leg, at_ns, rtt_ns))
+
+    def _flow_of_downlink(self, data: bytes, source: Address, now_ns: int) -> Flow | None:
+        """Find, re-create or refuse the flow that a transceiver's header names; learn its session."""
+        if source not in self._codes:
+            self.dropped["unknown_peer"] += 1
+            return None
+        try:
+            header = read_down(data)
+        except EncapError:
+            self.dropped["malformed_header"] += 1
+            return None
+        flow = self._flows.by_address.get(header.client)
+        try:
+            if flow is None:
+                # This edge was restarted in mid-call, and the transceiver knows a client that it does not.
+                flow = self._flows.open((header.client.host, header.client.port), None, source, now_ns)
+            elif flow.rival is not None and flow.rival[1] == source:
+                self._flows.hand_over(flow, *flow.rival, now_ns)
+        except FlowRefusedError as error:
+            self.dropped[error.reason] += 1
+            return None
+        if flow.transceiver != source:
+            self.dropped["wrong_transceiver"] += 1
+            return None
+        flow.answered = True
+        self._flows.learn(flow, data[: header.offset], header.session_id if any(header.session_id) else None)
+        return flow
+
+
+def _is_rtp(data: bytes) -> bool:
+    return len(data) >= _RTP_BYTES_MIN and not _RTCP_MIN <= data[1] <= _RTCP_MAX
