@@ -104,9 +104,12 @@ def _log(settings: Settings) -> str:
 
 
 def _opus() -> str:
-    from relay.opus import library_path  # noqa: PLC0415 - loads the library
+    from relay import opus  # noqa: PLC0415 - loads the library
 
-    return f"libopus at {library_path()}"
+    try:
+        return opus.version()
+    except opus.OpusUnavailableError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _receive_times() -> str:
