@@ -1,0 +1,184 @@
+    -- Each agent interval beside each utterance of the same call.
+    meetings AS MATERIALIZED
+    (
+        SELECT
+            a.session_id AS session_id,
+            a.region AS region,
+            a.turn_id AS turn_id,
+            a.first_onset AS first_onset,
+            a.start_ns AS agent_ns,
+            a.end_ns AS agent_end_ns,
+            coalesce(a.end_ns, h.closed_ns, h.seen_ns) AS agent_until_ns,
+            ifNull(a.reason, '') AS agent_reason,
+            u.turn_id AS user_turn_id,
+            u.start_ns AS user_ns,
+            coalesce(u.end_ns, h.closed_ns, h.seen_ns) AS user_until_ns,
+            u.backchannel AS backchannel,
+            coalesce(h.closed_ns, h.seen_ns) AS known_ns
+        FROM (SELECT * FROM speech WHERE who = 'agent') AS a
+        INNER JOIN user_speech AS u ON a.session_id = u.session_id
+        INNER JOIN horizons AS h ON a.session_id = h.session_id
+    ),
+    barge_ins AS
+    (
+        SELECT
+            *,
+            least(user_until_ns, user_ns + toIntervalMillisecond(stop_ms)) AS deadline_ns,
+            (toUnixTimestamp64Nano(agent_until_ns) - toUnixTimestamp64Nano(user_ns)) / 1e6 AS stopped_after_ms
+        FROM meetings
+        WHERE user_ns > agent_ns + toIntervalMillisecond(cut_in_ms)
+            AND user_ns < agent_until_ns
+            AND user_until_ns >= user_ns + toIntervalMillisecond(barge_in_ms)
+            AND NOT backchannel
+    ),
+    -- Mutual silence: from where the furthest speech so far ended to where the next begins, or to the call's end.
+    silences AS MATERIALIZED
+    (
+        SELECT
+            *,
+            isNull(next_ns) AS final,
+            coalesce(next_ns, closed_ns, seen_ns) AS until_ns,
+            (toUnixTimestamp64Nano(until_ns) - toUnixTimestamp64Nano(silent_ns)) / 1e6 AS silent_ms
+        FROM
+        (
+            SELECT
+                s.session_id AS session_id,
+                s.region AS region,
+                h.closed_ns AS closed_ns,
+                h.closed_by AS closed_by,
+                h.seen_ns AS seen_ns,
+                coalesce(s.end_ns, h.closed_ns, h.seen_ns) AS end_ns,
+                max(end_ns) OVER so_far AS silent_ns,
+                argMax(s.turn_id, end_ns) OVER so_far AS turn_id,
+                if(argMax(s.who, end_ns) OVER so_far = 'user', 'agent', 'user') AS owed_by,
+                leadInFrame(toNullable(s.start_ns)) OVER (
+                    PARTITION BY s.session_id ORDER BY s.start_ns ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+                ) AS next_ns
+            FROM speech AS s
+            INNER JOIN horizons AS h ON s.session_id = h.session_id
+            WINDOW so_far AS (PARTITION BY s.session_id ORDER BY s.start_ns ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+        )
+        WHERE until_ns > silent_ns
+    ),
+    all_errors AS MATERIALIZED
+    (
+        SELECT
+            session_id, region, turn_id, agent_ns AS at_ns, 'agent_cut_user' AS kind, 'agent' AS side,
+            min((toUnixTimestamp64Nano(user_ns) - toUnixTimestamp64Nano(agent_ns)) / 1e6) AS value_ms,
+            cut_in_ms AS threshold_ms,
+            if(
+                value_ms < 0,
+                'the agent began while the user was speaking',
+                concat('the agent began in a pause; the user went on ', toString(round(value_ms)), ' ms later')
+            ) AS evidence
+        FROM meetings
+        WHERE first_onset AND turn_id > 0 AND NOT backchannel
+            AND user_ns <= agent_ns + toIntervalMillisecond(cut_in_ms) AND user_until_ns > agent_ns
+        GROUP BY session_id, region, turn_id, agent_ns
+
+        UNION ALL
+        SELECT
+            session_id, region, turn_id, assumeNotNull(user_stopped_ns), 'late_response', 'agent',
+            assumeNotNull(response_ms), late_ms,
+            concat('the agent began ', toString(round(response_ms)), ' ms after the user had finished')
+        FROM turns
+        WHERE response_ms > late_ms AND response_ms <= miss_ms
+            AND (isNull(next_user_ns) OR next_user_ns >= agent_started_ns)
+
+        UNION ALL
+        SELECT
+            t.session_id, t.region, t.turn_id, assumeNotNull(t.user_stopped_ns) AS stopped_ns, 'missed_response', 'agent',
+            (toUnixTimestamp64Nano(assumeNotNull(
+                least(
+                    coalesce(t.agent_started_ns, h.closed_ns, h.seen_ns),
+                    coalesce(t.next_user_ns, t.agent_started_ns, h.closed_ns, h.seen_ns)
+                )
+            )) - toUnixTimestamp64Nano(stopped_ns)) / 1e6 AS waited_ms,
+            miss_ms,
+            if(
+                ifNull(t.next_user_ns < coalesce(t.agent_started_ns, h.closed_ns, h.seen_ns), 0),
+                concat('no answer: the user spoke again after ', toString(round(waited_ms)), ' ms'),
+                concat('no answer for ', toString(round(waited_ms)), ' ms')
+            )
+        FROM turns AS t
+        INNER JOIN horizons AS h ON t.session_id = h.session_id
+        WHERE isNotNull(t.user_stopped_ns) AND NOT t.backchannel
+            AND (isNull(t.revoked_ns) OR t.revoked_ns < t.user_stopped_ns)
+            AND (
+                (
+                    coalesce(h.closed_ns, h.seen_ns) >= t.user_stopped_ns + toIntervalMillisecond(miss_ms)
+                    AND (isNull(t.agent_started_ns) OR t.agent_started_ns > t.user_stopped_ns + toIntervalMillisecond(miss_ms))
+                )
+                OR (
+                    isNotNull(t.next_user_ns) AND t.next_user_ns > t.user_stopped_ns
+                    AND (isNull(t.agent_started_ns) OR t.agent_started_ns > t.next_user_ns)
+                )
+            )
+
+        UNION ALL
+        SELECT
+            a.session_id, a.region, a.turn_id, assumeNotNull(a.end_ns) AS yielded_ns, 'false_barge_in', 'agent',
+            sumIf(
+                greatest(
+                    0,
+                    toUnixTimestamp64Nano(least(coalesce(u.end_ns, h.closed_ns, h.seen_ns), yielded_ns + toIntervalMillisecond(false_ms)))
+                    - toUnixTimestamp64Nano(greatest(u.start_ns, yielded_ns))
+                ),
+                NOT u.backchannel
+            ) / 1e6 AS spoken_ms,
+            barge_in_ms,
+            if(
+                countIf(u.backchannel AND u.start_ns <= yielded_ns AND coalesce(u.end_ns, h.seen_ns) > a.start_ns) > 0 AS backed,
+                'the agent gave way to a backchannel',
+                concat('the agent gave way; the user then spoke ', toString(round(spoken_ms)), ' ms within 2 s')
+            )
+        FROM (SELECT * FROM speech WHERE who = 'agent' AND reason = 'yielded' AND isNotNull(end_ns)) AS a
+        INNER JOIN horizons AS h ON a.session_id = h.session_id
+        LEFT JOIN user_speech AS u ON a.session_id = u.session_id
+        GROUP BY a.session_id, a.region, a.turn_id, a.start_ns, a.end_ns, h.closed_ns, h.seen_ns
+        HAVING spoken_ms < barge_in_ms
+            AND (backed OR coalesce(h.closed_ns, h.seen_ns) >= yielded_ns + toIntervalMillisecond(false_ms))
+
+        UNION ALL
+        SELECT
+            session_id, region, turn_id, user_ns, 'missed_barge_in', 'agent', stopped_after_ms, stop_ms,
+            concat('the user spoke up; the agent went on for ', toString(round(stopped_after_ms)), ' ms')
+        FROM barge_ins
+        WHERE agent_until_ns > deadline_ns AND known_ns >= deadline_ns
+
+        UNION ALL
+        SELECT
+            session_id, region, turn_id, greatest(agent_ns, user_ns) AS met_ns, 'talk_over', 'agent',
+            (toUnixTimestamp64Nano(least(agent_until_ns, user_until_ns)) - toUnixTimestamp64Nano(met_ns)) / 1e6 AS overlap_ms,
+            talk_over_ms,
+            concat('both spoke for ', toString(round(overlap_ms)), ' ms and the agent did not give way')
+        FROM meetings
+        WHERE NOT backchannel AND agent_reason != 'yielded' AND overlap_ms >= talk_over_ms
+
+        UNION ALL
+        SELECT
+            session_id, region, turn_id, silent_ns, 'dead_air', owed_by, silent_ms, dead_air_ms,
+            concat('nobody spoke for ', toString(round(silent_ms)), ' ms; it was the ', owed_by, '\'s turn')
+        FROM silences
+        WHERE silent_ms > dead_air_ms
+
+        UNION ALL
+        SELECT
+            session_id, region, turn_id, silent_ns, 'abandoned', 'agent', silent_ms, if(silent_ms >= away_ms, away_ms, late_ms),
+            if(
+                silent_ms >= away_ms,
+                concat('the user fell silent for ', toString(round(silent_ms)), ' ms without an answer'),
+                concat('the user hung up after ', toString(round(silent_ms)), ' ms without an answer')
+            )
+        FROM silences
+        WHERE owed_by = 'agent'
+            AND (
+                silent_ms >= away_ms
+                OR (final AND isNotNull(closed_ns) AND ifNull(closed_by, '') NOT IN ('agent', 'operator', 'system') AND silent_ms > late_ms)
+            )
+    ),
+    errors AS
+    (
+        SELECT * FROM all_errors
+        WHERE at_ns >= {from:DateTime64(9, 'UTC')} AND at_ns < {to:DateTime64(9, 'UTC')}
+    )

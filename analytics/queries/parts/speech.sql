@@ -1,0 +1,70 @@
+    -- Intervals of speech: from each start to the same voice's next mark; the end is NULL while it lasts.
+    speech AS MATERIALIZED
+    (
+        SELECT session_id, region, turn_id, who, first_onset, at_ns AS start_ns, next_ns AS end_ns, next_reason AS reason
+        FROM
+        (
+            SELECT
+                session_id,
+                region,
+                turn_id,
+                if(startsWith(kind, 'user'), 'user', 'agent') AS who,
+                kind IN ('user_speech_started', 'agent_audio_started', 'agent_resumed') AS starts,
+                kind = 'agent_audio_started' AS first_onset,
+                at_ns,
+                leadInFrame(toNullable(at_ns)) OVER marks AS next_ns,
+                leadInFrame(toNullable(toString(reason))) OVER marks AS next_reason
+            FROM turn_facts
+            WHERE kind IN (
+                'user_speech_started', 'user_speech_stopped', 'agent_audio_started', 'agent_resumed', 'agent_audio_stopped'
+            )
+            WINDOW marks AS (
+                PARTITION BY session_id, who ORDER BY at_ns, starts ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+            )
+        )
+        WHERE starts
+    ),
+    backchannels AS
+    (
+        SELECT session_id, groupArray(at_ns) AS times FROM turn_facts WHERE kind = 'backchannel' GROUP BY session_id
+    ),
+    user_speech AS MATERIALIZED
+    (
+        SELECT
+            s.session_id AS session_id, s.turn_id AS turn_id, s.start_ns AS start_ns, s.end_ns AS end_ns,
+            arrayExists(x -> x >= s.start_ns AND x <= coalesce(s.end_ns, s.start_ns + toIntervalSecond(1)), b.times)
+                AS backchannel
+        FROM speech AS s
+        LEFT JOIN backchannels AS b ON s.session_id = b.session_id
+        WHERE s.who = 'user'
+    ),
+    -- How long each call is known to have lasted: to its close, or to the last thing seen of it.
+    closings AS
+    (
+        SELECT session_id, min(observed_ns) AS closed_ns, argMin(attributes['who'], observed_ns) AS closed_by
+        FROM sidetone.sessions
+        WHERE step = 'closed'
+            AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
+            AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
+            AND (only_session = '' OR session_id = toUUIDOrZero(only_session))
+        GROUP BY session_id
+    ),
+    horizons AS MATERIALIZED
+    (
+        SELECT t.session_id AS session_id, t.seen_ns AS seen_ns, c.closed_ns AS closed_ns, c.closed_by AS closed_by
+        FROM
+        (
+            SELECT session_id, max(seen) AS seen_ns
+            FROM
+            (
+                SELECT session_id, observed_ns AS seen FROM turn_facts
+                UNION ALL
+                SELECT session_id, toDateTime64(second, 9, 'UTC') AS seen
+                FROM sidetone.packets_1s
+                WHERE session_id IN (SELECT session_id FROM turn_facts)
+                    AND second >= {from:DateTime64(9, 'UTC')} AND second < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
+            )
+            GROUP BY session_id
+        ) AS t
+        LEFT JOIN closings AS c ON t.session_id = c.session_id
+    )
