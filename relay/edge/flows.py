@@ -146,6 +146,14 @@ class FlowTable:
         self._leave_ufrag(flow, flow.ufrag)
         self.closed[reason] += 1
 
+    def flows_of_source(self, host: str) -> int:
+        """Return how many flows a client's IP address has."""
+        return self._per_source.get(host, 0)
+
+    def flows_of_ufrag(self, ufrag: str) -> tuple[Flow, ...]:
+        """Return the flows that proved to know a ufrag."""
+        return tuple(self._per_ufrag.get(ufrag, ()))
+
     def sweep(self, now_ns: int) -> Iterator[None]:
         """Close what is idle or was never answered, in slices: yields so that voice can go on."""
         for n, flow in enumerate(list(self.by_address.values()), 1):

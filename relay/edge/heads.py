@@ -78,9 +78,10 @@ def _audio_levels(table: Bytes, sizes: Ints, audio_level_id: int | None) -> tupl
         identifier = np.where(one_byte, first >> 4, first)
         length = np.where(one_byte, (first & 0x0F) + 1, table[rows, at + 1])
         data = at + np.where(one_byte, 1, 2)
-        match = ~padding & (identifier == audio_level_id) & (length > 0) & (data + length <= end)
+        stop = one_byte & (identifier == STOP_ID)
+        match = ~(padding | stop) & (identifier == audio_level_id) & (length > 0) & (data + length <= end)
         hit = match & (data < HEAD_BYTES)
         level[rows[hit]] = table[rows[hit], data[hit]]
         found[rows[hit]] = True
-        live = ~match & (padding | ~one_byte | (identifier != STOP_ID))
+        live = ~(match | stop)
         at = np.where(padding, at + 1, data + length)

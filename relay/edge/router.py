@@ -197,4 +197,4 @@ class Router:
 
 
 def _is_rtp(data: bytes) -> bool:
-    return len(data) >= _RTP_BYTES_MIN and not _RTCP_MIN <= data[1] <= _RTCP_MAX
+    return data[0] >= _RTP_MIN and len(data) >= _RTP_BYTES_MIN and not _RTCP_MIN <= data[1] <= _RTCP_MAX
