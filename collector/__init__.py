@@ -1,13 +1,43 @@
-"""The collector keeps facts: it moves chunks from the event log into the store's tables, each exactly once in effect.
+"""The collector keeps facts: it moves chunks from the event log into the store's tables, each once in effect.
 
-migrations/*.sql, migrate.py: the tables and rollups, brought up to date. ranges.py: whole messages become a planned
-range. blocks.py: a range's chunks become one Arrow block per UTC day, each with its token. writer.py: a block
-becomes rows in the store. collector.py: the loop that commits the intent, inserts, commits the effect, and replays
-what a crash left open. service.py: the process around it, with metrics and health.
+migrations/*.sql, migrate.py: tables and rollups, brought up to date. ranges.py: whole messages become a planned range.
+blocks.py: a range's chunks become one Arrow block per UTC day, each with its token. writer.py: a block becomes rows.
+collector.py: the loop that commits the intent, inserts, commits the effect, and replays what a crash left open.
+progress.py, metrics.py, endpoint.py: what it tells about that. service.py: the process around it.
 """
 
 from __future__ import annotations
 
+from collector.blocks import Block, Opened, open_range
+from collector.collector import Collector
+from collector.config import CollectorConfig
+from collector.errors import CollectorHaltedError, PoisonError
 from collector.migrate import Migration, MigrationError, StoreSettings, migrate, migrations
+from collector.progress import Observer, Progress, Stage
+from collector.ranges import Intent, Planner, Range
+from collector.service import run_collector, store_clients
+from collector.writer import StoreUnavailableError
 
-__all__ = ["Migration", "MigrationError", "StoreSettings", "migrate", "migrations"]
+__all__ = [
+    "Block",
+    "Collector",
+    "CollectorConfig",
+    "CollectorHaltedError",
+    "Intent",
+    "Migration",
+    "MigrationError",
+    "Observer",
+    "Opened",
+    "Planner",
+    "PoisonError",
+    "Progress",
+    "Range",
+    "Stage",
+    "StoreSettings",
+    "StoreUnavailableError",
+    "migrate",
+    "migrations",
+    "open_range",
+    "run_collector",
+    "store_clients",
+]

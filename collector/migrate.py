@@ -18,6 +18,8 @@ from typing import Final
 import structlog
 from clickhouse_connect.driver.client import Client
 
+from collector.errors import CollectorHaltedError
+
 log = structlog.get_logger("sidetone.collector")
 
 BOOTSTRAP: Final = (
@@ -36,7 +38,7 @@ RECORD: Final = """
 """
 
 
-class MigrationError(Exception):
+class MigrationError(CollectorHaltedError):
     """The store's schema cannot be brought up to date. The message says which migration, and what to do."""
 
 

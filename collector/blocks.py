@@ -1,0 +1,223 @@
+"""Opening: a range's chunks become blocks, one per UTC day, each an Arrow stream of one record batch with its token.
+
+The same messages always give the same blocks, to the last byte: a token must never name different rows, because the
+store drops the second one silently. Rows are never touched in Python.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collector.ranges import Intent, Range
+from eventlog.cloudevents import open_chunk
+from eventlog.codec import ChunkError
+from eventlog.port import Message
+from eventlog.schema import FACTS, FactType
+
+DAY_NS: Final = 86_400_000_000_000
+MAX_CHUNK_DAYS: Final = 31
+"""A chunk holds a fraction of a second of facts. One that spreads over more days than this has broken clocks, and
+would become as many parts on disk."""
+
+DEAD_LETTERS: Final = "dead_letters"
+_DEAD_FIELDS: Final[list[pa.Field[Any]]] = [
+    pa.field("topic", pa.string(), nullable=False),
+    pa.field("partition", pa.uint32(), nullable=False),
+    pa.field("offset", pa.uint64(), nullable=False),
+    pa.field("epoch", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("detail", pa.string(), nullable=False),
+    pa.field("headers", pa.map_(pa.string(), pa.string()), nullable=False),
+    pa.field("key", pa.binary()),
+    pa.field("value", pa.binary(), nullable=False),
+    pa.field("value_bytes", pa.uint64(), nullable=False),
+    pa.field("appended_ns", pa.timestamp("ns", tz="UTC"), nullable=False),
+]
+_DEAD_SCHEMA: Final = pa.schema(_DEAD_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one insert carries: an uncompressed Arrow IPC stream with one record batch.
+
+    Attributes:
+        table: the store's table, without its database.
+        columns: names, in the batch's order.
+        token: deduplication token.
+        rows: number of rows.
+        data: the stream.
+
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    token: str
+    rows: int
+    data: pa.Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be opened, and why. `reason` is machine-readable."""
+
+    message: Message
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A range, ready to be inserted.
+
+    Attributes:
+        intent: the range's name.
+        messages: number of messages.
+        bytes: of their values.
+        appended_ns: when each was appended, UTC by the log's clock.
+        blocks: facts by day, then the dead letters if there are any.
+        dead: messages refused, in offset order.
+        rows: facts in the blocks.
+        late_rows: of them, observed longer ago than the limit when they were appended.
+        poison_head: messages refused before the first good one (all, if none was good).
+        poison_tail: messages refused after the last good one (all, if none was good).
+        poison_run: longest run of refused messages within the range.
+
+    """
+
+    intent: Intent
+    messages: int
+    bytes: int
+    appended_ns: tuple[int, ...]
+    blocks: tuple[Block, ...]
+    dead: tuple[DeadLetter, ...]
+    rows: int
+    late_rows: int
+    poison_head: int
+    poison_tail: int
+    poison_run: int
+
+    def without_data(self) -> Opened:
+        """Return what is left to report once the blocks are stored."""
+        return replace(self, blocks=(), dead=())
+
+
+def open_range(source: Range, *, late_after_s: float) -> Opened:
+    """Verify and decode every message of a range. Blocking and heavy; raises nothing for what a message holds."""
+    dead: list[DeadLetter] = []
+    days: defaultdict[tuple[str, int], list[pa.RecordBatch]] = defaultdict(list)
+    rows = late = 0
+    good: list[bool] = []
+    for message in source.messages:
+        try:
+            fact, _, batch = open_chunk(message)
+            pieces = split_days(batch)
+        except ChunkError as error:
+            dead.append(DeadLetter(message, error.reason, error.detail))
+            good.append(False)
+            continue
+        good.append(True)
+        for day, piece in pieces:
+            days[fact.name, day].append(piece)
+        rows += batch.num_rows
+        late += _late_rows(batch, message.appended_ns - int(late_after_s * 1e9))
+    blocks = [_fact_block(source, FACTS[name], day, days[name, day]) for name, day in sorted(days)]
+    if dead:
+        blocks.append(_dead_block(source, dead))
+    head, tail, longest = _poison_runs(good)
+    return Opened(
+        intent=source.intent,
+        messages=len(source.messages),
+        bytes=source.bytes,
+        appended_ns=tuple(message.appended_ns for message in source.messages),
+        blocks=tuple(blocks),
+        dead=tuple(dead),
+        rows=rows,
+        late_rows=late,
+        poison_head=head,
+        poison_tail=tail,
+        poison_run=longest,
+    )
+
+
+def split_days(batch: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
+    """Return the batch's rows by UTC day of `observed_ns` (days since the epoch), each in the batch's order.
+
+    Raises:
+        ChunkError: `corrupt`, for a chunk that spreads over more than `MAX_CHUNK_DAYS` days.
+
+    """
+    observed = batch.column("observed_ns").cast(pa.int64())
+    first, last = pc.min(observed).as_py() // DAY_NS, pc.max(observed).as_py() // DAY_NS
+    if first == last:
+        return [(first, batch)]
+    # Integer division in Arrow truncates towards zero; days before 1970 must be rounded down.
+    truncated = pc.divide(observed, DAY_NS)
+    above = pc.greater(pc.multiply(truncated, DAY_NS), observed)
+    day_of = pc.if_else(above, pc.subtract(truncated, 1), truncated)
+    days = sorted(pc.unique(day_of).to_pylist())
+    if len(days) > MAX_CHUNK_DAYS:
+        detail = f"facts of {len(days)} days from {_iso(first)} to {_iso(last)} in one chunk, at most {MAX_CHUNK_DAYS}"
+        raise ChunkError("corrupt", detail)
+    return [(day, batch.filter(pc.equal(day_of, day))) for day in days]
+
+
+def _iso(day: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date().isoformat()
+
+
+def _late_rows(batch: pa.RecordBatch, before_ns: int) -> int:
+    observed = batch.column("observed_ns").cast(pa.int64())
+    late: int = pc.less(observed, pa.scalar(before_ns, pa.int64())).true_count
+    return late
+
+
+def _fact_block(source: Range, fact: FactType, day: int, batches: list[pa.RecordBatch]) -> Block:
+    if len(batches) == 1:
+        batch = batches[0]
+    else:
+        # Chunks have dictionaries of their own; one batch can carry only one per column.
+        table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+        (batch,) = table.to_batches()
+    token = source.intent.token(_iso(day))
+    return Block(fact.table, tuple(fact.schema.names), token, batch.num_rows, _stream(batch))
+
+
+def _dead_block(source: Range, dead: list[DeadLetter]) -> Block:
+    rows = [
+        {
+            "topic": letter.message.where.topic,
+            "partition": letter.message.where.partition,
+            "offset": letter.message.offset,
+            "epoch": source.intent.epoch,
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "headers": list(letter.message.headers.items()),
+            "key": letter.message.key,
+            "value": letter.message.value,
+            "value_bytes": len(letter.message.value),
+            "appended_ns": letter.message.appended_ns,
+        }
+        for letter in dead
+    ]
+    batch = pa.RecordBatch.from_pylist(rows, schema=_DEAD_SCHEMA)
+    token = source.intent.token("dead")
+    return Block(DEAD_LETTERS, tuple(_DEAD_SCHEMA.names), token, batch.num_rows, _stream(batch))
+
+
+def _stream(batch: pa.RecordBatch) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def _poison_runs(good: list[bool]) -> tuple[int, int, int]:
+    """Return the lengths of the first run of refused messages, of the last one and of the longest."""
+    runs = [len(run) for run in "".join("." if ok else "x" for ok in good).split(".")]
+    return runs[0], runs[-1], max(runs)

@@ -1,0 +1,333 @@
+"""The loop: commit the intent, insert, commit the effect; replay what a crash left open.
+
+For every range `[lo, hi]` of a partition, in this order:
+
+1. position `lo` with the intent as metadata is committed to the log, fenced by the group's generation;
+2. its blocks are inserted, each with the token that the intent gives it;
+3. position `hi + 1` with no metadata is committed.
+
+Whoever reads a position with metadata replays exactly that range with exactly those tokens, even if the base table has
+the rows already: a crash may have left them in it and in only some of the rollups, and only the same insert again
+completes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import stamina
+import structlog
+
+from collector.blocks import Block, Opened, open_range
+from collector.config import CollectorConfig
+from collector.errors import PoisonError
+from collector.progress import Observer, Progress, Stage
+from collector.ranges import Intent, Planner, Range
+from collector.writer import ClientFactory, StoreUnavailableError, Writer
+from eventlog.port import (
+    Committed,
+    EventLog,
+    FencedError,
+    LogUnavailableError,
+    OffsetOutOfRangeError,
+    Subscription,
+    TopicPartition,
+)
+
+log = structlog.get_logger("sidetone.collector")
+
+DRAIN_POLL_S: Final = 0.05
+LOG_RETRY_S: Final = 0.5
+RETRY_FIRST_S: Final = 0.05
+
+_T = TypeVar("_T")
+
+
+class Collector:
+    """Moves chunks from the log into the store, each once in effect. One event loop, its own worker threads.
+
+    Args:
+        log: the event log; stays open when the collector ends.
+        client_factory: makes clickhouse_connect clients, one per worker thread; may raise while the store is away.
+        config: limits and names.
+        observers: told of every step.
+
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        client_factory: ClientFactory,
+        config: CollectorConfig | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self._log = log
+        self._config = config or CollectorConfig()
+        self._observers = tuple(observers)
+        self._writer = Writer(client_factory)
+        # Names this run. A log that was deleted and made anew starts at offset 0 again, and the store would take its
+        # ranges for those that it has; a run's own name keeps them apart, and replays use the name in the intent.
+        self._epoch = secrets.token_hex(8)
+        self._planner = Planner(
+            self._epoch,
+            max_rows=self._config.max_rows,
+            max_bytes=self._config.max_bytes,
+            max_age_s=self._config.max_age_s,
+        )
+        self._generation: int | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._passed: dict[TopicPartition, int] = {}
+        self._targets: dict[TopicPartition, int] = {}
+        self._poison: defaultdict[TopicPartition, int] = defaultdict(int)
+        self._draining = False
+        self._pool = ThreadPoolExecutor(self._config.workers, thread_name_prefix="collector")
+        self._slots = asyncio.Semaphore(self._config.workers)
+        self.alive_at = time.monotonic()
+        """Monotonic seconds of the last sign of life."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Load until `stop`, then what stands in the log by then, for at most `stop_grace_s`.
+
+        Raises:
+            CollectorHaltedError: it needs a person.
+
+        """
+        async with self._log.subscribe(self._config.group, self._config.topics) as subscription:
+            work = asyncio.ensure_future(self._work(subscription))
+            stopping = asyncio.ensure_future(stop.wait())
+            try:
+                await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    self._draining = True
+                    await asyncio.wait({work}, timeout=self._config.stop_grace_s)
+                if work.done():
+                    work.result()
+                else:
+                    log.warning("stopped before the log's end; the next start goes on from there")
+            finally:
+                await _cancel([work, stopping])
+                self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def drain(self) -> None:
+        """Load up to where the log ends now, and return. A collector drains or runs once.
+
+        Raises:
+            CollectorHaltedError: it needs a person.
+
+        """
+        self._draining = True
+        try:
+            async with self._log.subscribe(self._config.group, self._config.topics) as subscription:
+                await self._work(subscription)
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def lag(self) -> dict[str, int]:
+        """Return by topic how many messages of the partitions owned are in the log and not committed.
+
+        Raises:
+            LogUnavailableError: the log cannot be reached.
+
+        """
+        behind: defaultdict[str, int] = defaultdict(int)
+        for where, passed in list(self._passed.items()):
+            behind[where.topic] += (await self._log.bounds(where))[1] - passed
+        return dict(behind)
+
+    async def _work(self, subscription: Subscription) -> None:
+        while True:
+            self.alive_at = time.monotonic()
+            try:
+                if self._generation != subscription.generation:
+                    await self._take_over(subscription)
+                if self._draining and await self._at_end(subscription):
+                    return
+                await self._step(subscription)
+            except FencedError as error:
+                self._notify(Progress(Stage.FENCED, error=str(error)))
+                log.warning("another collector has the partitions; dropped the work on them", detail=str(error))
+                self._generation = None
+            except OffsetOutOfRangeError as error:
+                await self._expired(subscription, error)
+            except LogUnavailableError as error:
+                # What was in hand may or may not be committed; the positions in the log say, once it answers.
+                log.warning("event log unavailable; trying again", detail=str(error))
+                self._generation = None
+                await asyncio.sleep(LOG_RETRY_S)
+
+    async def _take_over(self, subscription: Subscription) -> None:
+        generation = subscription.generation
+        self._planner.reset()
+        for positions in (self._positions, self._passed, self._targets):
+            positions.clear()
+        pending: list[Intent] = []
+        for where in sorted(subscription.assignment):
+            committed = await subscription.committed(where)
+            if committed is None:
+                committed = Committed((await self._log.bounds(where))[0])
+            await subscription.seek(where, committed.offset)
+            self._positions[where] = self._passed[where] = committed.offset
+            if committed.metadata:
+                pending.append(Intent.from_metadata(where, committed.offset, committed.metadata))
+        self._planner.reset(pending)
+        self._generation = generation
+        self._notify(Progress(Stage.TAKEN_OVER, count=len(pending), partitions=len(self._passed)))
+        for intent in pending:
+            log.info("replaying a range left open", where=str(intent.where), lo=intent.lo, hi=intent.hi)
+
+    async def _at_end(self, subscription: Subscription) -> bool:
+        for where in subscription.assignment - self._targets.keys():
+            self._targets[where] = (await self._log.bounds(where))[1]
+        behind = any(self._positions.get(where, 0) < end for where, end in self._targets.items())
+        return self._planner.empty and not behind
+
+    async def _step(self, subscription: Subscription) -> None:
+        config = self._config
+        wait_s = DRAIN_POLL_S if self._draining else self._planner.wait_s(time.monotonic())
+        messages = await subscription.fetch(max_bytes=config.fetch_bytes, timeout_s=wait_s)
+        if self._generation != subscription.generation:
+            return  # fetched for a member that is no more; the take-over starts at the committed positions
+        for message in messages:
+            self._positions[message.where] = message.offset + 1
+        now = time.monotonic()
+        self._planner.add(messages, now)
+        flush = self._draining or self._planner.held_bytes >= config.max_bytes
+        await self._load(subscription, self._planner.take(now, flush=flush))
+
+    async def _load(self, subscription: Subscription, ranges: Sequence[Range]) -> None:
+        finished: list[Opened] = []
+        for batch in _rounds(ranges):
+            # One commit passes the ranges before and names the next; a range of a partition replaces its position.
+            positions = _passed(finished) | {r.intent.where: Committed(r.intent.lo, r.intent.metadata()) for r in batch}
+            await subscription.commit(positions)
+            self._committed(finished)
+            for source in batch:
+                self._notify(Progress(Stage.INTENDED, source.intent.where, source.intent))
+            finished = await _all(self._range(source) for source in batch)
+        if finished:
+            await subscription.commit(_passed(finished))
+            self._committed(finished)
+
+    async def _range(self, source: Range) -> Opened:
+        intent = source.intent
+        async with self._slots:
+            opened = await self._thread(lambda: open_range(source, late_after_s=self._config.late_after_s))
+            self._check_poison(opened)
+            self._notify(Progress(Stage.OPENED, intent.where, intent, opened))
+            for block in opened.blocks:
+                await self._insert(opened, block)
+        return opened.without_data()
+
+    async def _insert(self, opened: Opened, block: Block) -> None:
+        intent = opened.intent
+        retries = stamina.retry_context(
+            on=StoreUnavailableError,
+            attempts=None,
+            timeout=None,
+            wait_initial=RETRY_FIRST_S,
+            wait_max=self._config.retry_max_s,
+            wait_jitter=RETRY_FIRST_S,
+        )
+        async for attempt in retries:
+            with attempt:
+                self._notify(Progress(Stage.INSERTING, intent.where, intent, opened, block))
+                try:
+                    await self._thread(lambda: self._writer.insert(block))
+                except StoreUnavailableError as error:
+                    refused = Progress(Stage.REFUSED, intent.where, intent, opened, block, str(error), error.kind)
+                    self._notify(refused)
+                    raise
+        self._notify(Progress(Stage.INSERTED, intent.where, intent, opened, block))
+
+    def _check_poison(self, opened: Opened) -> None:
+        where, limit = opened.intent.where, self._config.poison_limit
+        run = max(self._poison[where] + opened.poison_head, opened.poison_run)
+        if run > limit:
+            last = opened.dead[-1]
+            raise PoisonError(
+                f"{run} messages in a row on {where} up to offset {last.message.offset} cannot be opened (last: "
+                f"{last.reason}: {last.detail}). So many are a bad deployment, not bad luck: fix or upgrade what "
+                f"writes or reads them. Nothing was passed over; raise poison_limit above {run} to dead-letter them."
+            )
+        if len(opened.dead) == opened.messages:
+            self._poison[where] += opened.messages
+        else:
+            self._poison[where] = opened.poison_tail
+        for letter in opened.dead:
+            log.error(
+                "message goes to the dead letters",
+                where=str(where),
+                offset=letter.message.offset,
+                reason=letter.reason,
+                detail=letter.detail,
+            )
+
+    async def _expired(self, subscription: Subscription, error: OffsetOutOfRangeError) -> None:
+        where = error.where
+        pending = self._planner.abandon(where)
+        resume = error.first
+        if pending is not None and error.first <= pending.hi < error.end:
+            resume = pending.hi + 1  # part of it may be stored; inserting the rest by another name could double it
+        self._notify(Progress(Stage.EXPIRED, where, error=str(error), count=max(0, resume - error.wanted)))
+        log.error(
+            "messages left the log before they were loaded; keep the log longer or load faster",
+            where=str(where),
+            wanted=error.wanted,
+            resumed=resume,
+        )
+        await subscription.seek(where, resume)
+        self._positions[where] = self._passed[where] = resume
+
+    def _committed(self, finished: Iterable[Opened]) -> None:
+        for opened in finished:
+            self._passed[opened.intent.where] = opened.intent.hi + 1
+            self._notify(Progress(Stage.COMMITTED, opened.intent.where, opened.intent, opened))
+
+    def _notify(self, progress: Progress) -> None:
+        self.alive_at = time.monotonic()
+        for observer in self._observers:
+            observer(progress)
+
+    async def _thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _passed(finished: Iterable[Opened]) -> dict[TopicPartition, Committed]:
+    return {opened.intent.where: Committed(opened.intent.hi + 1) for opened in finished}
+
+
+def _rounds(ranges: Sequence[Range]) -> list[list[Range]]:
+    """Split into rounds that have each partition at most once, in the order given."""
+    rounds: list[list[Range]] = []
+    seen: defaultdict[TopicPartition, int] = defaultdict(int)
+    for source in ranges:
+        where = source.intent.where
+        if seen[where] == len(rounds):
+            rounds.append([])
+        rounds[seen[where]].append(source)
+        seen[where] += 1
+    return rounds
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Await all; the first failure cancels the rest and is raised as it is."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """End what still runs, and wait until it has ended."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
