@@ -51,9 +51,7 @@ class ChunkHeader:
     time_ns: int
 
 
-def headers(  # noqa: PLR0917 - the contract's order, called in one place
-    fact: FactType, source: str, sequence: int, rows: int, data: bytes, time_ns: int
-) -> dict[str, str]:
+def headers(fact: FactType, source: str, sequence: int, rows: int, data: bytes, time_ns: int) -> dict[str, str]:
     """Return the headers of a chunk. `data` is the encoded chunk, `time_ns` when it was made (UTC)."""
     return {
         "ce_specversion": "1.0",

@@ -1,0 +1,199 @@
+"""Captured values as Arrow columns: what callers hand in is checked and typed here, once per block, not per row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eventlog.backlog import Block, Row
+from eventlog.schema import UUID_TYPE, FactType
+
+_pa: Final[Any] = pa  # column types are known at run time only, the stubs want them at check time
+_pc: Final[Any] = pc
+_OWN: Final = 3  # a row's position of its type's own columns
+_ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError)
+
+
+@dataclass(slots=True)
+class Assembled:
+    """One batch made of many blocks, and how many rows could not be in it.
+
+    Attributes:
+        batch: all valid rows in the order of their capture; None if there are none.
+        invalid: rows with a value that the schema does not take.
+        problem: what was wrong with one of them.
+
+    """
+
+    batch: pa.RecordBatch | None
+    invalid: int = 0
+    problem: str = ""
+    parts: list[pa.RecordBatch] = field(default_factory=list)
+
+
+def copied(fact: FactType, columns: Mapping[str, Any], rows: int) -> dict[str, object]:
+    """Check the names and lengths of columns and copy what the caller could still change.
+
+    Raises:
+        ValueError: a column that the type does not have, or lacks, or of another length.
+
+    """
+    check_names(fact, columns)
+    own: dict[str, object] = {}
+    for name, values in columns.items():
+        if not _is_single(values):
+            if len(values) != rows:
+                raise ValueError(f"{fact.name}.{name} has {len(values)} values for {rows} rows")
+            if isinstance(values, np.ndarray):
+                values = values.copy()  # noqa: PLW2901 - the copy takes the place
+            elif not isinstance(values, pa.Array | pa.ChunkedArray):
+                values = list(values)  # noqa: PLW2901
+        own[name] = values
+    return own
+
+
+def check_names(fact: FactType, names: Iterable[str]) -> None:
+    """Check that a capture names only columns of the type, and all that must not be NULL; `host_id` is the emitter's.
+
+    Raises:
+        ValueError: it does not; the message says which.
+
+    """
+    given = set(names)
+    if unknown := given - set(fact.schema.names) | (given & {"host_id"}):
+        raise ValueError(f"{fact.name} facts take no {sorted(unknown)}; they take {_accepted(fact)}")
+    if missing := {f.name for f in fact.schema if not f.nullable} - given - {"host_id"}:
+        raise ValueError(f"{fact.name} facts need {sorted(missing)} too")
+
+
+def assemble(fact: FactType, blocks: Sequence[Block], host_id: str) -> Assembled:
+    """Turn blocks into one batch. A bad row is left out and counted; a bad column costs its whole block."""
+    result = Assembled(None)
+    for is_rows, group in groupby(blocks, key=lambda block: block.rows is not None):
+        if is_rows:
+            _add_rows(fact, [row for block in group for row in block.rows or ()], host_id, result)
+        else:
+            for block in group:
+                _add(fact, {**(block.columns or {}), "host_id": host_id}, block.size, result)
+    if result.parts:
+        table = pa.Table.from_batches(result.parts, schema=fact.schema).unify_dictionaries().combine_chunks()
+        result.batch = table.to_batches()[0]
+    return result
+
+
+def _accepted(fact: FactType) -> list[str]:
+    return [name for name in fact.schema.names if name != "host_id"]
+
+
+def _add_rows(fact: FactType, rows: list[Row], host_id: str, result: Assembled) -> None:
+    """Add rows; if they do not fit the schema, halve them until the bad ones stand alone."""
+    columns: dict[str, object] = {
+        "session_id": [row[0] for row in rows],
+        "region": [row[1] for row in rows],
+        "observed_ns": [row[2] for row in rows],
+        "host_id": host_id,
+    }
+    for name in fact.schema.names:
+        if name not in columns:
+            columns[name] = [row[_OWN].get(name) for row in rows]
+    if len(rows) == 1:
+        _add(fact, columns, 1, result)
+    elif (part := _try(fact, columns, len(rows))[0]) is not None:
+        _append(fact, part, result)
+    else:
+        half = len(rows) // 2
+        _add_rows(fact, rows[:half], host_id, result)
+        _add_rows(fact, rows[half:], host_id, result)
+
+
+def _add(fact: FactType, columns: Mapping[str, object], rows: int, result: Assembled) -> None:
+    part, problem = _try(fact, columns, rows)
+    if part is None:
+        result.invalid += rows
+        result.problem = problem
+    else:
+        _append(fact, part, result)
+
+
+def _append(fact: FactType, part: pa.RecordBatch, result: Assembled) -> None:
+    """Add a typed batch without its rows that are NULL where the schema has none."""
+    wrong = [
+        f.name for f, column in zip(fact.schema, part.columns, strict=True) if not f.nullable and column.null_count
+    ]
+    if wrong:
+        keep = _pc.is_valid(part.column(wrong[0]))
+        for name in wrong[1:]:
+            keep = _pc.and_(keep, _pc.is_valid(part.column(name)))
+        result.invalid += part.num_rows - _pc.sum(keep).as_py()
+        result.problem = f"NULL in {wrong}, which must have values"
+        part = part.filter(keep)
+    if part.num_rows:
+        result.parts.append(part)
+
+
+def _try(fact: FactType, columns: Mapping[str, object], rows: int) -> tuple[pa.RecordBatch | None, str]:
+    arrays = []
+    for column in fact.schema:
+        try:
+            arrays.append(_typed(columns.get(column.name), column.type, rows))
+        except _ERRORS as error:
+            return None, f"column {column.name} ({column.type}): {error}"
+    return pa.RecordBatch.from_arrays(arrays, schema=fact.schema), ""
+
+
+def _is_single(values: object) -> bool:
+    """Tell whether a value stands for all rows."""
+    return values is None or isinstance(values, str | bytes | int | float | np.generic | Mapping)
+
+
+def _typed(values: Any, wanted: Any, rows: int) -> Any:
+    """Return values as an array of a schema's type.
+
+    Raises:
+        pyarrow.ArrowException, TypeError, ValueError, OverflowError: the values do not fit the type.
+
+    """
+    if values is None:
+        array = _pa.nulls(rows, wanted)
+    elif pa.types.is_dictionary(wanted):
+        if isinstance(values, str):
+            array = _pa.DictionaryArray.from_arrays(_pa.array(np.zeros(rows, np.int32)), _pa.array([values]))
+        else:
+            array = _typed(values, pa.string(), rows).dictionary_encode()
+    elif _is_single(values):
+        array = _pa.repeat(_pa.scalar(_plain(values, wanted), type=wanted), rows)
+    elif isinstance(values, pa.Array | pa.ChunkedArray):
+        array = _arrow(values, wanted)
+    elif wanted == UUID_TYPE and isinstance(values, np.ndarray) and values.dtype != object:
+        array = _uuids(values, rows)
+    elif pa.types.is_map(wanted):
+        array = _pa.array([_plain(value, wanted) for value in values], type=wanted)
+    else:
+        array = _pa.array(values, type=wanted)
+    return array
+
+
+def _arrow(values: Any, wanted: Any) -> Any:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values if values.type == wanted else values.cast(wanted)
+
+
+def _plain(value: Any, wanted: Any) -> Any:
+    return list(value.items()) if pa.types.is_map(wanted) and isinstance(value, Mapping) else value
+
+
+def _uuids(values: np.ndarray[Any, np.dtype[Any]], rows: int) -> Any:
+    """Take identifiers as `S16`, `V16` or uint8[rows, 16]; as text numpy would strip their trailing zeros."""
+    octets = np.ascontiguousarray(values).view(np.uint8)
+    if octets.size != rows * 16:
+        raise ValueError(f"{octets.size} octets for {rows} identifiers of 16")
+    return _pa.Array.from_buffers(UUID_TYPE, rows, [None, _pa.py_buffer(octets.reshape(-1))])
