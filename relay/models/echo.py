@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import numpy as np
@@ -48,7 +48,7 @@ class EchoModel:
                 self._since_speech.clear()
         self._lead.append(pcm)
 
-    async def respond(self, turn_id: int) -> AsyncIterator[ModelOutput]:
+    async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Say the utterance again."""
         if not self._said:
             raise ModelError(f"turn {turn_id} holds no speech to repeat; the detector and the endpointer disagree")

@@ -8,7 +8,7 @@ Audio is mono, signed 16 bit, 48 kHz everywhere; a chunk of an answer may have a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -54,7 +54,7 @@ class VoiceModel(Protocol):
     def hear(self, pcm: Pcm, *, speech: bool) -> None:
         """Take the user's next 20 ms, `FRAME_SAMPLES` long; `speech` is the detector's verdict. Must not block."""
 
-    def respond(self, turn_id: int) -> AsyncIterator[ModelOutput]:
+    def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Answer the turn that has just ended: yield tokens and audio, as fast as the model makes them; then end.
 
         The transceiver paces the audio and stops reading when enough is buffered. When the user takes the floor it

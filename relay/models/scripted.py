@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import cache
 
 import numpy as np
@@ -34,7 +34,7 @@ class ScriptedModel:
     def hear(self, pcm: Pcm, *, speech: bool) -> None:
         """Listen to nothing: the script goes on whatever the user says."""
 
-    async def respond(self, turn_id: int) -> AsyncIterator[ModelOutput]:
+    async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Say the turn's clip."""
         clip = self._clips[self._order[turn_id % len(self._clips)]]
         async for output in self._thinker.answer(clip):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Thinker:
         self._sigma = sigma
         self._token_share = token_share
 
-    async def answer(self, pcm: Pcm) -> AsyncIterator[ModelOutput]:
+    async def answer(self, pcm: Pcm) -> AsyncGenerator[ModelOutput]:
         """Wait, name the first token, wait, and yield the audio whole."""
         think_s = self._median_s * float(np.exp(self._sigma * self._rng.standard_normal()))
         await asyncio.sleep(think_s * self._token_share)

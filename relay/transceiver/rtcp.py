@@ -1,4 +1,4 @@
-"""RTCP of one call: what we report, and the round trip that the client's reports let us compute (RFC 3550, section 6)."""
+"""RTCP of one call (RFC 3550, section 6): what we report, and the round trips that the client's reports show."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ REPORTS_REMEMBERED: Final = 16
 _NTP_UNIX_S: Final = 2_208_988_800  # 1900 to 1970
 _NS: Final = 1_000_000_000
 _CNAME: Final = 1
-_MAX_LOST: Final = (1 << 23) - 1
 
 
 def ntp(utc_ns: int) -> int:
@@ -40,7 +39,7 @@ def middle(ntp_timestamp: int) -> int:
 
 
 def round_trip_us(arrival_ns: int, lsr: int, dlsr: int) -> int | None:
-    """Return A − LSR − DLSR in microseconds (RFC 3550, section 6.4.1); None where it is undefined or negative."""
+    """Return A - LSR - DLSR in microseconds (RFC 3550, section 6.4.1); None where it is undefined or negative."""
     if not lsr or not dlsr:
         return None
     trip = (middle(ntp(arrival_ns)) - lsr - dlsr) & 0xFFFFFFFF
@@ -57,8 +56,6 @@ class Rtcp:
         self._remote: int | None = None
         self._remote_lsr = 0
         self._remote_arrival_ns = 0
-        self._expected = 0
-        self._received = 0
         self.bye = False
 
     def report(
@@ -109,19 +106,15 @@ class Rtcp:
         return trips
 
     def _block(self, now_ns: int, ssrc: int, stats: StreamStats) -> RtcpReceiverInfo:
-        expected, received = stats.expected, stats.received - stats.duplicates
-        expected_interval, received_interval = expected - self._expected, received - self._received
-        self._expected, self._received = expected, received
-        lost = expected_interval - received_interval
-        fraction = min(255, (lost << 8) // expected_interval) if expected_interval > 0 and lost > 0 else 0
+        loss = stats.report()
         known = self._remote == ssrc and self._remote_lsr != 0
         delay = (now_ns - self._remote_arrival_ns) * 65_536 // _NS if known else 0
         return RtcpReceiverInfo(
             ssrc=ssrc,
-            fraction_lost=fraction,
-            packets_lost=max(-_MAX_LOST, min(_MAX_LOST, expected - received)),
-            highest_sequence=stats.ext_max & 0xFFFFFFFF,
-            jitter=int(stats.jitter_s * 48_000) & 0xFFFFFFFF,
+            fraction_lost=loss.fraction_lost,
+            packets_lost=loss.cumulative_lost,
+            highest_sequence=loss.ext_max,
+            jitter=int(stats.jitter_s * stats.clock_rate) & 0xFFFFFFFF,
             lsr=self._remote_lsr if known else 0,
             dlsr=max(0, min(0xFFFFFFFF, delay)),
         )

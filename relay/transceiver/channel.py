@@ -1,0 +1,146 @@
+"""The data channel `sidetone`: what the client measured comes in, what the platform sees goes out, as JSON texts.
+
+In: `{"type": "sidetone.stats" | "sidetone.playout", "client_ns": …, "kind": …, "stream": …, "values": {name: number}}`.
+Out: `{"type": "sidetone.session", …}` once, then `{"type": "sidetone.turn", …}` for every turn fact.
+
+A client may send anything: what is not such a message, or too much of it, is counted and forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from typing import Any, Final
+
+from aiortc import RTCDataChannel
+from aiortc.exceptions import InvalidStateError
+
+from relay.transceiver.counters import Counters
+from relay.transceiver.facts import SessionFacts
+
+LABEL: Final = "sidetone"
+MESSAGE_CHARS_MAX: Final = 16_384
+MESSAGES_PER_S: Final = 20.0
+BURST: Final = 100.0
+VALUES_MAX: Final = 200
+NAME_CHARS_MAX: Final = 64
+WAITING_MAX: Final = 64
+"""Messages kept for a channel that is not open yet; the oldest give way."""
+
+BUFFERED_BYTES_MAX: Final = 262_144
+"""A client that does not take its messages loses further ones."""
+
+_KINDS: Final = {"sidetone.stats": None, "sidetone.playout": "playout"}
+_CLIENT_NS_MAX: Final = 1 << 62
+_SSRC_MAX: Final = 0xFFFFFFFF
+
+
+class BadMessageError(ValueError):
+    """A client's message is not one of ours."""
+
+
+class ClientChannel:
+    """Our end of one call's channel."""
+
+    def __init__(self, facts: SessionFacts, counters: Counters) -> None:
+        self._facts = facts
+        self._counters = counters
+        self._channel: RTCDataChannel | None = None
+        self._waiting: deque[str] = deque(maxlen=WAITING_MAX)
+        self._allowance = BURST
+        self._refilled = time.monotonic()
+
+    def attach(self, channel: RTCDataChannel) -> None:
+        """Use a channel that the client opened, if it is the one; the first of that name counts."""
+        if channel.label != LABEL or self._channel is not None:
+            return
+        self._channel = channel
+        channel.on("message", self.received)
+        while self._waiting:
+            self._send(self._waiting.popleft())
+
+    def tell(self, kind: str, **values: object) -> None:
+        """Send `{"type": kind, …values}`, now or when the channel opens."""
+        text = json.dumps({"type": kind, **values}, separators=(",", ":"))
+        if self._channel is None:
+            self._waiting.append(text)
+        else:
+            self._send(text)
+
+    def received(self, message: str | bytes) -> None:
+        """Take a client's message."""
+        if not self._allowed():
+            self._counters.messages["too_many"] += 1
+            return
+        try:
+            client_ns, kind, stream, values = read_message(message)
+        except BadMessageError:
+            self._counters.messages["bad"] += 1
+            return
+        self._counters.messages["taken"] += 1
+        self._facts.client(client_ns, kind, stream, values)
+
+    def _send(self, text: str) -> None:
+        channel = self._channel
+        if channel is None or channel.bufferedAmount > BUFFERED_BYTES_MAX:
+            self._counters.messages["not_sent"] += 1
+            return
+        try:
+            channel.send(text)
+        except (InvalidStateError, ConnectionError):
+            self._counters.messages["not_sent"] += 1
+
+    def _allowed(self) -> bool:
+        now = time.monotonic()
+        self._allowance = min(BURST, self._allowance + (now - self._refilled) * MESSAGES_PER_S)
+        self._refilled = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+
+def read_message(message: str | bytes) -> tuple[int | None, str, int | None, dict[str, float]]:
+    """Return client_ns, kind, stream and values of a client's message.
+
+    Values that are no finite numbers are left out, as W3C statistics have strings among them.
+
+    Raises:
+        BadMessageError: it is not of the form that this module describes.
+
+    """
+    if not isinstance(message, str) or len(message) > MESSAGE_CHARS_MAX:
+        raise BadMessageError("not a text of acceptable length")
+    try:
+        parsed = json.loads(message)
+    except (ValueError, RecursionError) as error:
+        raise BadMessageError("not JSON") from error
+    if not isinstance(parsed, dict) or parsed.get("type") not in _KINDS:
+        raise BadMessageError("not a message of ours")
+    kind = _KINDS[parsed["type"]] or parsed.get("kind")
+    if not isinstance(kind, str) or not 0 < len(kind) <= NAME_CHARS_MAX or not kind.isascii():
+        raise BadMessageError("no kind")
+    values = parsed.get("values")
+    if not isinstance(values, dict) or len(values) > VALUES_MAX:
+        raise BadMessageError("no values")
+    numbers = {name: float(value) for name, value in values.items() if len(name) <= NAME_CHARS_MAX and _number(value)}
+    return _whole(parsed.get("client_ns"), _CLIENT_NS_MAX), kind, _whole(parsed.get("stream"), _SSRC_MAX), numbers
+
+
+def _number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def _whole(value: Any, largest: int) -> int | None:
+    if value is None:
+        return None
+    if not _number(value) or not 0 <= value <= largest:
+        raise BadMessageError("client_ns or stream is out of range")
+    return int(value)

@@ -1,0 +1,211 @@
+"""The user's voice on its way in: RTP to statistics, jitter buffer, Opus, 20 ms of speech or not.
+
+aiortc's own receive path is not used: it gives up four good frames and mutes 300 ms for one lost packet, and decodes in
+a thread per call. Here one lost packet costs one concealed frame.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from relay.models import FRAME_SAMPLES, Pcm
+from relay.opus import Decoder, OpusError
+from relay.transceiver.counters import Counters
+from relay.transceiver.decimate import Decimator
+from relay.transceiver.facts import SessionFacts
+from relay.transceiver.mediaclock import MediaClock
+from voice.jitterbuffer import JitterBuffer, JitterBufferConfig, Playout
+from voice.rtp import RtpError, RtpHeader, parse_header, payload
+from voice.sequence import Arrival, StreamStats
+from voice.vad import Vad, level_dbov
+
+TAP: Final = "transceiver_in"
+
+STREAMS_MAX: Final = 8
+"""SSRCs that one client may use one after another; a browser changes it only when the track is replaced."""
+
+LATE_TICK_US: Final = 20_000
+"""A tick this late missed its place altogether."""
+
+_WINDOW: Final = 100  # RFC 3550 A.1, MAX_MISORDER: a replay from further back says nothing about this stream
+
+
+class Heard(NamedTuple):
+    """One tick of the user's voice.
+
+    Attributes:
+        pcm: 20 ms, 48 kHz mono.
+        kind: as the `frame` fact has it.
+        speech: the detector's verdict.
+        at_ns: when the frame's last sample would have arrived undelayed, UTC nanoseconds.
+        audio_ms: the end of the frame on the user's media clock; None for a frame that was inserted to gain time.
+
+    """
+
+    pcm: Pcm
+    kind: str
+    speech: bool
+    at_ns: int
+    audio_ms: float | None
+
+
+class UserVoice:
+    """One call's uplink."""
+
+    def __init__(
+        self,
+        facts: SessionFacts,
+        counters: Counters,
+        vad: Vad,
+        payload_type: int,
+        audio_level_id: int | None,
+        config: JitterBufferConfig | None = None,
+    ) -> None:
+        self.ssrc: int | None = None
+        self._facts = facts
+        self._counters = counters
+        self._vad = vad
+        self._payload_type = payload_type
+        self._audio_level_id = audio_level_id
+        self._config = config
+        self._streams = 0
+        self._ticks = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.stats = StreamStats()
+        self._buffer = JitterBuffer(self._config)
+        self._media = MediaClock()
+        self._decoder = Decoder()
+        self._decimate = Decimator()
+        self._last_ts: int | None = None
+        self._speech = False
+
+    def received(self, data: bytes, size_bytes: int, arrival_ns: int) -> None:
+        """Take an unprotected RTP packet; `size_bytes` is what came over the wire."""
+        try:
+            header = parse_header(data, self._audio_level_id)
+            opus = payload(data, header)
+        except RtpError:
+            return self._counters.drop("rtp_malformed")
+        if header.payload_type != self._payload_type:
+            return self._counters.drop("payload_type")
+        if header.ssrc != self.ssrc:
+            if self._streams >= STREAMS_MAX:
+                return self._counters.drop("too_many_streams")
+            self._streams += 1
+            self.ssrc = header.ssrc
+            self._begin()
+        arrival = self._record(header, size_bytes, arrival_ns)
+        if arrival.duplicate or not opus:
+            return None
+        self._facts.audio(TAP, header, arrival, opus, arrival_ns)
+        self._media.packet(header.timestamp, FRAME_SAMPLES, arrival_ns)
+        # The buffer lives on the monotonic clock, kernel times on the wall clock; only the age is carried over.
+        age_ns = max(0, time.time_ns() - arrival_ns)
+        fate = self._buffer.insert(arrival.ext_seq, header.timestamp, opus, time.monotonic_ns() - age_ns)
+        if fate == "discarded_late":
+            self._frame(arrival_ns, time.monotonic_ns(), fate, header.timestamp)
+        return None
+
+    def replayed(self, data: bytes, size_bytes: int, arrival_ns: int) -> None:
+        """Take note of an SRTP packet that libsrtp refused as already seen: the network delivered it twice."""
+        try:
+            header = parse_header(data, self._audio_level_id)
+        except RtpError:
+            return
+        behind = ((self.stats.ext_max or 0) - header.sequence_number) % 65_536
+        if header.ssrc == self.ssrc and behind < _WINDOW:
+            self._record(header, size_bytes, arrival_ns)
+        else:
+            self._counters.drop("replayed")
+
+    def tick(self, due_ns: int, now_ns: int, observed_ns: int) -> Heard | None:
+        """Make the next 20 ms; None before the first packet. `due_ns` and `now_ns` are monotonic."""
+        if self.ssrc is None:
+            return None
+        playout = self._buffer.pop(due_ns, in_speech=self._speech)
+        kind, pcm = self._decode(playout)
+        self._speech = self._vad.is_speech(self._decimate(pcm))
+        lateness_us = (now_ns - due_ns) // 1000
+        underrun = kind != "silence" and lateness_us >= LATE_TICK_US
+        self._counters.underruns["in"] += underrun
+        self._frame(
+            observed_ns,
+            now_ns,
+            kind,
+            playout.rtp_ts,
+            lateness_us=lateness_us,
+            underrun=underrun,
+            level_dbov=level_dbov(pcm),
+            vad=self._speech,
+        )
+        self._ticks += 1
+        if playout.rtp_ts is not None:
+            self._last_ts = playout.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
+        at_ns = None if self._last_ts is None else self._media.at_ns(self._last_ts)
+        if self._last_ts is None or at_ns is None:
+            return None
+        audio_ms = None if playout.rtp_ts is None else self._media.audio_ms(self._last_ts)
+        return Heard(pcm, kind, self._speech, at_ns, audio_ms)
+
+    def skip(self, ticks: int) -> None:
+        """Count ticks that were given up; the buffer notices by itself."""
+        self._ticks += ticks
+
+    def _record(self, header: RtpHeader, size_bytes: int, arrival_ns: int) -> Arrival:
+        arrival = self.stats.receive(header.sequence_number, header.timestamp, arrival_ns)
+        self._counters.packets[TAP] += 1
+        self._facts.packet(TAP, header, arrival, size_bytes, arrival_ns)
+        return arrival
+
+    def _decode(self, playout: Playout) -> tuple[str, Pcm]:
+        try:
+            if playout.payload is not None:
+                return playout.kind, _framed(self._decoder.decode(playout.payload))
+            if playout.fec_payload is not None:
+                return playout.kind, _framed(self._decoder.recover(playout.fec_payload))
+        except OpusError:
+            self._counters.drop("opus_malformed")
+            return "concealed", _framed(self._decoder.conceal())
+        if playout.kind == "concealed":
+            return playout.kind, _framed(self._decoder.conceal())
+        return playout.kind, np.zeros(FRAME_SAMPLES, np.int16)
+
+    def _frame(
+        self,
+        observed_ns: int,
+        now_ns: int,
+        kind: str,
+        rtp_ts: int | None,
+        *,
+        lateness_us: int = 0,
+        underrun: bool = False,
+        level_dbov: float | None = None,
+        vad: bool | None = None,
+    ) -> None:
+        self._facts.frame(
+            observed_ns,
+            mono_ns=now_ns,
+            direction="in",
+            stream=self.ssrc,
+            tick=self._ticks,
+            kind=kind,
+            rtp_ts=rtp_ts,
+            lateness_us=lateness_us,
+            underrun=underrun,
+            buffer_ms=self._buffer.buffer_ms,
+            target_ms=self._buffer.target_ms,
+            level_dbov=level_dbov,
+            vad=vad,
+        )
+
+
+def _framed(pcm: Pcm) -> Pcm:
+    """Make it one tick long: we ask for packets of 20 ms, but a client may not listen."""
+    if pcm.size == FRAME_SAMPLES:
+        return pcm
+    return pcm[:FRAME_SAMPLES] if pcm.size > FRAME_SAMPLES else np.pad(pcm, (0, FRAME_SAMPLES - pcm.size))
