@@ -1,0 +1,103 @@
+"""Who has the floor: the states, the events, and the table that says what follows from each pair.
+
+What is not in the table does not happen: an event that comes in a state without a row for it is ignored. The diagram
+in `docs/floor.md` is made from this table.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+
+class State(StrEnum):
+    """Whose turn it is."""
+
+    LISTENING = "listening"
+    USER_SPEAKING = "user_speaking"
+    ENDPOINTING = "endpointing"
+    RESPONDING = "responding"
+    AGENT_SPEAKING = "agent_speaking"
+    BARGING_IN = "barging_in"
+    TALKED_OVER = "talked_over"
+    YIELDING = "yielding"
+    YIELDING_QUIET = "yielding_quiet"
+    CLOSED = "closed"
+
+
+MEANING: Final[dict[State, str]] = {
+    State.LISTENING: "nobody speaks and no answer is due",
+    State.USER_SPEAKING: "the user speaks",
+    State.ENDPOINTING: "the user has paused; the turn may be over",
+    State.RESPONDING: "the turn is over and an answer is requested; none of it has been heard",
+    State.AGENT_SPEAKING: "the agent is heard",
+    State.BARGING_IN: "the user has begun to speak while the agent is heard, not yet long enough to take the floor",
+    State.TALKED_OVER: "the agent has begun to speak over the user, who has not stopped",
+    State.YIELDING: "the agent was told to stop and is still heard; the user speaks",
+    State.YIELDING_QUIET: "the agent was told to stop and is still heard; the user has paused",
+    State.CLOSED: "the call is over",
+}
+
+
+class Event(StrEnum):
+    """What can happen, after frames have become talkspurts and times have become due."""
+
+    USER_ONSET = "user_onset"
+    USER_PAUSE = "user_pause"
+    ENDPOINT_DUE = "endpoint_due"
+    BARGE_IN_DUE = "barge_in_due"
+    AGENT_STARTED = "agent_started"
+    AGENT_STOPPED = "agent_stopped"
+    RESPONSE_FAILED = "response_failed"
+    HANGUP = "hangup"
+
+
+CAUSE: Final[dict[Event, str]] = {
+    Event.USER_ONSET: "speech for `min_speech_ms`",
+    Event.USER_PAUSE: "silence for `pause_ms`",
+    Event.ENDPOINT_DUE: "silence for `endpoint_silence_ms`",
+    Event.BARGE_IN_DUE: "speech over the agent for `barge_in_ms`",
+    Event.AGENT_STARTED: "the answer's first voiced packet leaves",
+    Event.AGENT_STOPPED: "the agent's last packet has left",
+    Event.RESPONSE_FAILED: "the answer ended before any of it was heard",
+    Event.HANGUP: "the call ends",
+}
+
+
+class Transition(NamedTuple):
+    """A row's right side: the state that follows and the name of the handler that says what it means."""
+
+    state: State
+    handler: str
+
+
+AUDIBLE: Final = frozenset(
+    {State.AGENT_SPEAKING, State.BARGING_IN, State.TALKED_OVER, State.YIELDING, State.YIELDING_QUIET}
+)
+"""States in which the agent is heard."""
+
+TABLE: Final[dict[tuple[State, Event], Transition]] = {
+    (State.LISTENING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "begin_turn"),
+    (State.LISTENING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
+    (State.USER_SPEAKING, Event.USER_PAUSE): Transition(State.ENDPOINTING, "pause_turn"),
+    (State.USER_SPEAKING, Event.AGENT_STARTED): Transition(State.TALKED_OVER, "start_agent"),
+    (State.ENDPOINTING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "begin_turn"),
+    (State.ENDPOINTING, Event.ENDPOINT_DUE): Transition(State.RESPONDING, "decide"),
+    (State.ENDPOINTING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
+    (State.RESPONDING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "revoke"),
+    (State.RESPONDING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
+    (State.RESPONDING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "give_up"),
+    (State.AGENT_SPEAKING, Event.USER_ONSET): Transition(State.BARGING_IN, "begin_overlap"),
+    (State.AGENT_SPEAKING, Event.AGENT_STOPPED): Transition(State.LISTENING, "stop_agent"),
+    (State.BARGING_IN, Event.USER_PAUSE): Transition(State.AGENT_SPEAKING, "backchannel"),
+    (State.BARGING_IN, Event.BARGE_IN_DUE): Transition(State.YIELDING, "barge_in"),
+    (State.BARGING_IN, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "leave_floor"),
+    (State.TALKED_OVER, Event.USER_PAUSE): Transition(State.AGENT_SPEAKING, "end_speech"),
+    (State.TALKED_OVER, Event.BARGE_IN_DUE): Transition(State.YIELDING, "barge_in"),
+    (State.TALKED_OVER, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "leave_floor"),
+    (State.YIELDING, Event.USER_PAUSE): Transition(State.YIELDING_QUIET, "pause_turn"),
+    (State.YIELDING, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "stop_agent"),
+    (State.YIELDING_QUIET, Event.USER_ONSET): Transition(State.YIELDING, "begin_turn"),
+    (State.YIELDING_QUIET, Event.AGENT_STOPPED): Transition(State.ENDPOINTING, "stop_agent"),
+    **{(state, Event.HANGUP): Transition(State.CLOSED, "hang_up") for state in State if state is not State.CLOSED},
+}
