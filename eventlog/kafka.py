@@ -1,0 +1,279 @@
+"""The event log on Apache Kafka, by aiokafka.
+
+What Kafka keeps of the port's promises: an append that returned was acknowledged by all in-sync replicas; records of
+one partition keep their order. What it does not: an append that raised may have stored some of its records, and a
+producer that is made anew after an error is another producer to the broker, which therefore cannot see that a record
+sent again is a duplicate. The collector can: it drops chunks that it has already taken (`ce_source`, `ce_type`,
+`ce_sequence`).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import TopicPartition as KafkaTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from eventlog.kafka_group import KafkaSubscription
+from eventlog.kafka_messages import from_kafka, to_kafka, whole
+from eventlog.port import (
+    EventLogError,
+    LogUnavailableError,
+    Message,
+    OffsetOutOfRangeError,
+    Record,
+    TopicPartition,
+)
+from eventlog.topics import MAX_MESSAGE_BYTES, Topic
+
+_T = TypeVar("_T")
+
+REQUEST_TIMEOUT_MS: Final = 40_000
+"""Longer than a broker's restart: with 5 s, batches expire meanwhile and the idempotent producer stays stuck for good
+(measured with aiokafka 0.14 on Kafka 4.4.0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConnection:
+    """How to reach the brokers.
+
+    Attributes:
+        bootstrap: `host:port`, several with commas.
+        security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+        ca_file: certificate authority that signed the brokers' certificates, PEM; the system's if None.
+        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        username: for SASL.
+        password: for SASL; never logged.
+
+    """
+
+    bootstrap: str
+    security_protocol: str = "PLAINTEXT"
+    ca_file: str | None = None
+    sasl_mechanism: str = "PLAIN"
+    username: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        """Everything but the password."""
+        return f"KafkaConnection({self.bootstrap}, {self.security_protocol}, user={self.username})"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that every aiokafka client takes."""
+        given: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.security_protocol}
+        if "SSL" in self.security_protocol:
+            given["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
+        if self.security_protocol.startswith("SASL"):
+            given |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.username,
+                "sasl_plain_password": self.password,
+            }
+        return given
+
+
+class KafkaEventLog:
+    """Implements `eventlog.port.EventLog` on Kafka topics.
+
+    Clients are made at the first call that needs them, and anew after an error, so making the object never fails and
+    a stuck idempotent producer never stays.
+    """
+
+    def __init__(self, connection: KafkaConnection, *, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> None:
+        self.connection = connection
+        self._timeout_ms = request_timeout_ms
+        self._producer: AIOKafkaProducer | None = None
+        self._reader: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._closed = False
+
+    async def create_topics(self, topics: Sequence[Topic]) -> list[str]:
+        """Create the topics that are missing, as declared, and return their names.
+
+        Raises:
+            LogUnavailableError: the brokers cannot be reached, or refused.
+
+        """
+
+        async def work() -> list[str]:
+            admin = await self._administrator()
+            known = set(await admin.list_topics())
+            missing = [topic for topic in topics if topic.name not in known]
+            if not missing:
+                return []
+            wanted = [
+                NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.configuration())
+                for topic in missing
+            ]
+            answer = await admin.create_topics(wanted)
+            for name, code, *_ in answer.topic_errors:
+                error = for_code(code)
+                if code and error is not TopicAlreadyExistsError:
+                    raise EventLogError(f"Kafka refused to create topic {name}: {error.__name__} ({error.description})")
+            return [topic.name for topic in missing]
+
+        return await self._reaching(work)
+
+    async def append(self, records: Sequence[Record]) -> list[int]:
+        """Append all records, in order per partition, and return their offsets.
+
+        Raises:
+            LogUnavailableError: some were not acknowledged, and may be stored or not.
+
+        """
+
+        async def work() -> list[int]:
+            producer = await self._appender()
+            try:
+                sent = [
+                    await producer.send(
+                        record.where.topic,
+                        record.value,
+                        key=record.key,
+                        partition=record.where.partition,
+                        headers=to_kafka(record.headers),
+                    )
+                    for record in records
+                ]
+                return [(await acknowledgement).offset for acknowledgement in sent]
+            except BaseException:
+                # After an expired batch aiokafka's idempotent producer never sends on that partition again.
+                self._producer = None
+                await producer.stop()
+                raise
+
+        for record in records:
+            if len(record.value) > MAX_MESSAGE_BYTES:
+                raise EventLogError(
+                    f"a record of {len(record.value)} bytes for {record.where} is above the limit of "
+                    f"{MAX_MESSAGE_BYTES}; make smaller chunks"
+                )
+        return await self._reaching(work)
+
+    async def partitions(self, topic: str) -> int:
+        """Return the number of partitions of a topic."""
+
+        async def work() -> int:
+            admin = await self._administrator()
+            (found,) = await admin.describe_topics([topic])
+            if found["error_code"]:
+                raise EventLogError(
+                    f"Kafka has no topic {topic} ({for_code(found['error_code']).__name__}); "
+                    "`sidetone migrate` creates topics"
+                )
+            return len(found["partitions"])
+
+        return await self._reaching(work)
+
+    async def bounds(self, where: TopicPartition) -> tuple[int, int]:
+        """Return `(first, end)`."""
+        there = KafkaTopicPartition(where.topic, where.partition)
+
+        async def work() -> tuple[int, int]:
+            reader = await self._unassigned()
+            first = await reader.beginning_offsets([there])
+            end = await reader.end_offsets([there])
+            return first[there], end[there]
+
+        return await self._reaching(work)
+
+    async def read(self, where: TopicPartition, offset: int, *, max_bytes: int) -> list[Message]:
+        """Read messages from an offset without joining a group, at least one if there is one."""
+        there = KafkaTopicPartition(where.topic, where.partition)
+        first, end = await self.bounds(where)
+        if not first <= offset <= end:
+            raise OffsetOutOfRangeError(where, offset, first, end)
+
+        async def work() -> list[Message]:
+            if offset == end:
+                return []
+            reader = await self._unassigned()
+            reader.assign([there])
+            reader.seek(there, offset)
+            found: list[Message] = []
+            while not found:
+                batch = await reader.getmany(there, timeout_ms=1_000)
+                found = [from_kafka(record) for record in batch.get(there, ())]
+            return whole(found, max_bytes)
+
+        return await self._reaching(work)
+
+    def subscribe(self, group: str, topics: Sequence[str]) -> KafkaSubscription:
+        """Return a member of `group` for partitions of `topics`; enter it to join."""
+        return KafkaSubscription(self.connection.arguments(), group, topics)
+
+    async def aclose(self) -> None:
+        """Close all connections. Calls after this raise `EventLogError`."""
+        self._closed = True
+        await self._disconnect()
+
+    async def _appender(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **self.connection.arguments(),
+                acks="all",
+                enable_idempotence=True,
+                request_timeout_ms=self._timeout_ms,
+                max_request_size=MAX_MESSAGE_BYTES + 65_536,
+                max_batch_size=MAX_MESSAGE_BYTES,
+                compression_type=None,  # chunks are compressed already
+            )
+            await _started(producer)
+            self._producer = producer
+        return self._producer
+
+    async def _unassigned(self) -> AIOKafkaConsumer:
+        if self._reader is None:
+            reader = AIOKafkaConsumer(
+                **self.connection.arguments(), enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
+            )
+            await _started(reader)
+            self._reader = reader
+        return self._reader
+
+    async def _administrator(self) -> AIOKafkaAdminClient:
+        if self._admin is None:
+            admin = AIOKafkaAdminClient(**self.connection.arguments(), request_timeout_ms=10_000)
+            try:
+                await admin.start()
+            except BaseException:
+                await admin.close()
+                raise
+            self._admin = admin
+        return self._admin
+
+    async def _reaching(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        if self._closed:
+            raise EventLogError(f"the event log on {self.connection.bootstrap} is closed; open it again")
+        try:
+            return await work()
+        except (KafkaError, OSError) as error:
+            await self._disconnect()
+            raise LogUnavailableError(
+                f"Kafka at {self.connection.bootstrap} did not take the request ({type(error).__name__}: {error}); "
+                "it may be repeated"
+            ) from error
+
+    async def _disconnect(self) -> None:
+        producer, self._producer = self._producer, None
+        reader, self._reader = self._reader, None
+        admin, self._admin = self._admin, None
+        if producer is not None:
+            await producer.stop()
+        if reader is not None:
+            await reader.stop()
+        if admin is not None:
+            await admin.close()
+
+
+async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise

@@ -1,0 +1,194 @@
+"""One member of a Kafka consumer group, as the port's subscription."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import TopicPartition as KafkaTopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    IllegalStateError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.errors import (
+    OffsetOutOfRangeError as KafkaOffsetOutOfRangeError,
+)
+
+from eventlog.kafka_messages import from_kafka, whole
+from eventlog.port import (
+    Committed,
+    FencedError,
+    LogUnavailableError,
+    Message,
+    OffsetOutOfRangeError,
+    TopicPartition,
+)
+from eventlog.topics import MAX_MESSAGE_BYTES
+
+_FENCED = (CommitFailedError, IllegalGenerationError, IllegalStateError, RebalanceInProgressError, UnknownMemberIdError)
+
+
+class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc] - aiokafka's has no types
+    """Implements `eventlog.port.Subscription` on a consumer group.
+
+    Every rebalance makes a new generation, and what was fetched before it is forgotten, because another member may
+    have gone on from the committed position meanwhile.
+    """
+
+    def __init__(self, arguments: dict[str, Any], group: str, topics: Sequence[str]) -> None:
+        self._arguments = arguments
+        self._group = group
+        self._topics = topics
+        self._generation = 0
+        self._assigned = asyncio.Event()
+        self._fetched: deque[Message] = deque()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+
+    @property
+    def assignment(self) -> frozenset[TopicPartition]:
+        """Partitions this member owns now."""
+        return frozenset(TopicPartition(tp.topic, tp.partition) for tp in self._joined.assignment())
+
+    @property
+    def generation(self) -> int:
+        """Number of assignments that this member has had."""
+        return self._generation
+
+    async def fetch(self, *, max_bytes: int, timeout_s: float) -> list[Message]:
+        """Return the next messages of the assigned partitions; see the port."""
+        deadline = time.monotonic() + timeout_s
+        while not self._fetched:
+            left_ms = max(0, int((deadline - time.monotonic()) * 1000))
+            generation = self._generation
+            try:
+                batches = await self._joined.getmany(timeout_ms=left_ms)
+            except KafkaOffsetOutOfRangeError as error:
+                raise await self._overtaken(error) from error
+            except KafkaError as error:
+                raise LogUnavailableError(
+                    f"Kafka did not answer the fetch ({type(error).__name__}: {error})"
+                ) from error
+            if generation == self._generation:
+                for batch in batches.values():
+                    self._fetched.extend(from_kafka(record) for record in batch)
+            if not self._fetched and time.monotonic() >= deadline:
+                return []
+        taken = whole(self._fetched, max_bytes)
+        for _ in taken:
+            self._fetched.popleft()
+        return taken
+
+    async def seek(self, where: TopicPartition, offset: int) -> None:
+        """Make `offset` the next message of a partition."""
+        self._fetched = deque(message for message in self._fetched if message.where != where)
+        try:
+            self._joined.seek(_there(where), offset)
+        except IllegalStateError as error:
+            raise FencedError(f"{where} is no longer assigned to this member of {self._group}") from error
+
+    async def commit(self, positions: Mapping[TopicPartition, Committed]) -> None:
+        """Store positions, fenced by the group's generation."""
+        try:
+            await self._joined.commit(
+                {_there(where): (position.offset, position.metadata) for where, position in positions.items()}
+            )
+        except _FENCED as error:
+            raise FencedError(
+                f"group {self._group} gave {', '.join(map(str, positions))} to another member ({error})"
+            ) from error
+        except KafkaError as error:
+            raise _unavailable("the commit", error) from error
+
+    async def committed(self, where: TopicPartition) -> Committed | None:
+        """Read position and metadata back."""
+        try:
+            if self._admin is None:
+                self._admin = AIOKafkaAdminClient(**self._arguments)
+                await self._admin.start()
+            # Not consumer.committed(), which drops the metadata.
+            found = await self._admin.list_consumer_group_offsets(self._group, partitions=[_there(where)])
+        except (KafkaError, OSError) as error:
+            raise _unavailable("the request for a position", error) from error
+        position = found.get(_there(where))
+        return None if position is None or position.offset < 0 else Committed(position.offset, position.metadata)
+
+    async def aclose(self) -> None:
+        """Leave the group."""
+        consumer, self._consumer = self._consumer, None
+        admin, self._admin = self._admin, None
+        if consumer is not None:
+            await consumer.stop()
+        if admin is not None:
+            await admin.close()
+
+    async def __aenter__(self) -> Self:
+        """Join the group and wait for the first assignment."""
+        consumer = AIOKafkaConsumer(
+            **self._arguments,
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
+            # Inserts run off the loop, but a range is finished before the next fetch.
+            max_poll_interval_ms=300_000,
+        )
+        consumer.subscribe(self._topics, listener=self)
+        self._consumer = consumer
+        try:
+            await consumer.start()
+            await self._assigned.wait()
+        except (KafkaError, OSError) as error:
+            await self.aclose()
+            raise LogUnavailableError(
+                f"group {self._group} cannot be joined ({type(error).__name__}: {error})"
+            ) from error
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Leave the group."""
+        await self.aclose()
+
+    async def on_partitions_revoked(self, revoked: Iterable[KafkaTopicPartition]) -> None:  # noqa: ARG002 - aiokafka's
+        """Forget what was fetched: it may be another member's now."""
+        self._fetched.clear()
+
+    async def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:  # noqa: ARG002 - aiokafka's
+        """Begin a new generation."""
+        self._fetched.clear()
+        self._generation += 1
+        self._assigned.set()
+
+    @property
+    def _joined(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise FencedError(f"this member of {self._group} has not joined, or has left")
+        return self._consumer
+
+    async def _overtaken(self, error: KafkaOffsetOutOfRangeError) -> OffsetOutOfRangeError:
+        (there, wanted) = next(iter(error.args[0].items()))
+        first = await self._joined.beginning_offsets([there])
+        end = await self._joined.end_offsets([there])
+        return OffsetOutOfRangeError(TopicPartition(there.topic, there.partition), wanted, first[there], end[there])
+
+
+def _there(where: TopicPartition) -> KafkaTopicPartition:
+    return KafkaTopicPartition(where.topic, where.partition)
+
+
+def _unavailable(what: str, error: Exception) -> LogUnavailableError:
+    return LogUnavailableError(f"Kafka did not answer {what} ({type(error).__name__}: {error}); it may be repeated")
