@@ -51,6 +51,11 @@ class Conversation:
         self.answers: list[Answer] = []
         """What was heard so far."""
 
+    @property
+    def agent_audible(self) -> bool:
+        """Whether the agent is speaking now."""
+        return self._listener.audible
+
     def played(self, wall_ns: int, loud: NDArray[np.bool_]) -> None:
         """Take a frame that begins to play at this wall-clock time; see `Listener.frame`."""
         self._now_ns = wall_ns

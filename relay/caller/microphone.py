@@ -23,12 +23,12 @@ class Microphone:
     Frames are due every 20 ms after the first; a late frame does not move the ones after it.
 
     Args:
-        on_tick: called with the wall clock (ns) at every frame, before it is handed out; drives the earpiece, so that
-            both ends of the headset run on one clock.
+        on_tick: called at every frame, before it is handed out, with its due time and the time now (monotonic ns) and
+            the time now (wall clock ns); drives the earpiece, so that both ends of the headset run on one clock.
 
     """
 
-    def __init__(self, on_tick: Callable[[int], None]) -> None:
+    def __init__(self, on_tick: Callable[[int, int, int], None]) -> None:
         self._on_tick = on_tick
         self._due_ns: int | None = None
         self._frame = 0
@@ -105,12 +105,11 @@ class Microphone:
             self._due_ns += missed * FRAME_NS
         else:
             self.late_ns_max = max(self.late_ns_max, late_ns)
-        self._due_ns += FRAME_NS
+        due_ns, self._due_ns = self._due_ns, self._due_ns + FRAME_NS
         timestamp = self._frame * FRAME_SAMPLES
         self._frame += 1
-        sent_ns = time.time_ns()
-        self._on_tick(sent_ns)
-        return self._take(sent_ns), timestamp
+        self._on_tick(due_ns, time.monotonic_ns(), time.time_ns())
+        return self._take(time.time_ns()), timestamp
 
     def _take(self, sent_ns: int) -> Frame:
         phrase = self._phrase

@@ -1,0 +1,297 @@
+"""One call: signalling, WebRTC through an impaired network, the script, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import numpy as np
+from aiortc import RTCBundlePolicy, RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
+
+from relay.caller import stats
+from relay.caller.conversation import Conversation
+from relay.caller.ear import Ear
+from relay.caller.microphone import Microphone
+from relay.caller.network import ImpairedNetwork
+from relay.caller.phrasebook import Phrasebook
+from relay.caller.records import Answer
+from relay.caller.script import Script
+from relay.caller.sdp import edge_address, through
+from relay.caller.wiring import (
+    MicrophoneTrack,
+    all_acknowledged,
+    gather_on_loopback,
+    time_consent_checks,
+    use_ear,
+    use_microphone,
+)
+from voice.netem import NetworkProfile
+
+CONNECT_S: Final = 20.0
+"""Signalling, ICE and DTLS together; a lost DTLS flight costs seconds on a bad network."""
+
+STATS_S: Final = 5.0
+
+DRAIN_S: Final = 0.5
+"""At the end, how long what is on the uplink may take to arrive."""
+
+SETTLE_S: Final = 0.2
+"""At the end, how long the receiver may take to read what its socket holds."""
+
+FLUSH_S: Final = 0.6
+"""At the end, how long the last statistics may take to be acknowledged."""
+
+HANG_UP_S: Final = 0.5
+"""How long the server may take to answer the hang-up."""
+
+CREATED: Final = 201
+_POLL_S: Final = 0.005
+
+
+class CallError(Exception):
+    """A call that failed; the message says at which step and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallConfig:
+    """One call.
+
+    Attributes:
+        url: base URL of the signalling server.
+        region: region asked for.
+        profile: the caller's network.
+        script: what the caller does.
+        seconds: length of the call, from its connection.
+        seed: fixes the network's losses and delays, and the script's choices.
+
+    """
+
+    url: str
+    region: str
+    profile: NetworkProfile
+    script: Script
+    seconds: float
+    seed: int
+
+
+class Call:
+    """One synthetic call. Use once: `await run(stop)`, then read the results.
+
+    Args:
+        config: whom to call and what to do.
+        http: client for the signalling requests.
+        phrasebook: what may be said.
+        on_progress: called with `connected`, `said` or `heard`; must not block.
+
+    """
+
+    def __init__(
+        self,
+        config: CallConfig,
+        http: httpx.AsyncClient,
+        phrasebook: Phrasebook,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._http = http
+        self._on_progress = on_progress
+        self.ear = Ear()
+        """What arrived and was played."""
+        self.microphone = Microphone(self._tick)
+        """What was said."""
+        self.conversation = Conversation(
+            self.microphone, phrasebook, np.random.default_rng([config.seed, 1]), self._heard
+        )
+        """What was heard."""
+        self.network: ImpairedNetwork | None = None
+        """The caller's network, once the answer has named the edge."""
+        self.session_id: str | None = None
+        """The platform's id of the session, once it is known."""
+        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
+        self._transceiver = self._peer.addTransceiver(MicrophoneTrack(), direction="sendrecv")
+        self._channel: RTCDataChannel = self._peer.createDataChannel(stats.LABEL)
+        self._channel.on("message", self._message)
+        self._channel.on("open", self._opened)
+        self._peer.on("connectionstatechange", self._state_changed)
+        self._connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._location: httpx.URL | None = None
+        self._rtt_s: float | None = None
+        gather_on_loopback(self._transceiver)
+        use_microphone(self._transceiver.sender, self.microphone.next_frame)
+        use_ear(self._transceiver.receiver, self.ear)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make the call to its end, or until `stop` is set; leaves nothing running.
+
+        Raises:
+            CallError: it could not be connected, or the connection was lost.
+
+        """
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            if not await self._unless(stopping, self._connect()):
+                return
+            self._on_progress("connected")
+            await self._unless(stopping, self._converse())
+            await self._finish()
+        finally:
+            stopping.cancel()
+            await self._close()
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._signal()
+                await self._connected
+        except TimeoutError:
+            raise CallError(
+                f"no connection within {CONNECT_S:g} s (ICE is {self._peer.iceConnectionState}, "
+                f"the whole {self._peer.connectionState}): is the edge running, and does its answer name it?"
+            ) from None
+        time_consent_checks(self._transceiver.sender.transport, self._measured_rtt)
+
+    async def _signal(self) -> None:
+        await self._peer.setLocalDescription()
+        url = f"{self._config.url.rstrip('/')}/v1/realtime/calls"
+        try:
+            response = await self._http.post(
+                url,
+                params={"region": self._config.region},
+                content=self._peer.localDescription.sdp,
+                headers={"content-type": "application/sdp"},
+            )
+        except httpx.HTTPError as error:
+            raise CallError(
+                f"{url} does not answer ({error or type(error).__name__}); is the relay running?"
+            ) from error
+        if response.status_code != CREATED:
+            raise CallError(f"{url} answered {response.status_code}: {response.text[:300]}")
+        if location := response.headers.get("location"):
+            self._location = response.url.join(location)
+            self.session_id = self._location.path.rstrip("/").rpartition("/")[2]
+        self.network = ImpairedNetwork(edge_address(response.text), self._config.profile, self._config.seed)
+        answer = through(response.text, self.network.near)
+        await self._peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+
+    async def _converse(self) -> None:
+        """Do the script while the statistics go out; ends early, with an error, if the connection is lost."""
+        reporting = asyncio.ensure_future(self._report_regularly())
+        talking = asyncio.ensure_future(self.conversation.run(self._config.script, self._config.seconds))
+        tasks = (reporting, talking)
+        try:
+            await asyncio.wait((*tasks, self._lost), return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            if self._lost.done():
+                raise CallError(f"the connection was lost (ICE is {self._peer.iceConnectionState})")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _finish(self) -> None:
+        """Hang up so that every packet is accounted for: what was sent has arrived or is lost, and was counted."""
+        self.microphone.end()
+        network = self.network
+        if network is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(network.up.drained(), DRAIN_S)
+            network.down.stop_media()
+            await _poll(lambda: self.ear.arrived >= network.down.arrivals(), SETTLE_S)
+        self.conversation.finish()
+        await self._report()
+        # SCTP repeats what was lost for as long as we stay.
+        await _poll(lambda: all_acknowledged(self._peer), FLUSH_S)
+
+    async def _close(self) -> None:
+        self.microphone.end()
+        if self._location is not None:
+            with contextlib.suppress(httpx.HTTPError):  # hung up or not, the call ends here
+                await self._http.delete(self._location, timeout=HANG_UP_S)
+        for future in (self._connected, self._lost):
+            future.cancel()
+        try:
+            await self._peer.close()
+        finally:
+            if self.network is not None:
+                self.network.close()
+
+    async def _unless(self, stopping: asyncio.Future[Any], work: Any) -> bool:
+        """Do some work unless `stopping` is done first; true if the work was done."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    async def _report_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(STATS_S)
+            await self._report()
+
+    async def _report(self) -> None:
+        for text in stats.inbound(self.ear):
+            self._send(text)
+        if self._rtt_s is not None:
+            self._send(stats.message("candidate-pair", {"currentRoundTripTime": self._rtt_s}))
+        report = await self._transceiver.sender.getStats()
+        for text in stats.outbound(report):
+            self._send(text)
+
+    def _send(self, text: str) -> None:
+        if self._channel.readyState == "open":
+            self._channel.send(text)
+
+    def _tick(self, due_ns: int, now_ns: int, wall_ns: int) -> None:
+        loud = self.ear.play(due_ns, now_ns, in_speech=self.conversation.agent_audible)
+        self.conversation.played(wall_ns, loud)
+
+    def _heard(self, answer: Answer) -> None:
+        if answer.heard_end_ns is None:
+            self._send(stats.playout(answer, len(self.conversation.answers), self.ear.playout_delay_ms))
+            self._on_progress("heard")
+
+    def _message(self, text: object) -> None:
+        if not isinstance(text, str):
+            return
+        try:
+            message = json.loads(text)
+        except ValueError:
+            return  # not one of ours; the channel may carry other applications' messages
+        if isinstance(message, dict) and message.get("type") == "sidetone.session":
+            self.session_id = str(message.get("session_id", self.session_id))
+
+    def _opened(self) -> None:
+        if not self._connected.done():
+            self._connected.set_result(None)
+
+    def _state_changed(self) -> None:
+        if self._peer.connectionState in ("failed", "closed"):
+            if not self._connected.done():
+                self._connected.set_exception(CallError(f"connecting failed (ICE is {self._peer.iceConnectionState})"))
+            if not self._lost.done():
+                self._lost.set_result(None)
+
+    def _measured_rtt(self, rtt_s: float) -> None:
+        self._rtt_s = rtt_s
+
+
+async def _poll(done: Callable[[], bool], seconds: float) -> None:
+    """Wait for something that nobody signals, for a short while at most."""
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(_POLL_S)
