@@ -1,8 +1,8 @@
 """How late packets come, and how long playout should therefore wait.
 
 Transit is arrival minus media time: its absolute value means nothing (two clocks), its differences do. The smallest
-transit of the last seconds is the base; a packet's delay is its transit above the base (PDV, RFC 5481 §4.2). Because the
-base is windowed, a drift between the two clocks or a new route moves it along.
+transit of the last seconds is the base; a packet's delay is its transit above the base (PDV, RFC 5481 §4.2). Because
+the base is windowed, a drift between the two clocks or a new route moves it along.
 """
 
 from __future__ import annotations

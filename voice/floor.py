@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from voice.floor_table import AUDIBLE, TABLE, Event, State
 from voice.speech import SpeechTrack
-from voice.turns import Actor, FloorOutput, RequestResponse, StopAgent, StopReason, TurnEvent
+from voice.turns import FloorOutput, RequestResponse, StopAgent, StopReason, TurnEvent
 
 __all__ = ["Floor", "FloorConfig", "FloorOutput", "RequestResponse", "State", "StopAgent", "TurnEvent"]
 
@@ -92,7 +92,8 @@ class Floor:
         self._open = False  # the user has spoken in the turn after that
         self._speech_turn = 1  # turn of the current talkspurt
         self._agent_turn = 0
-        self._requested: int | None = None
+        self._requested = False  # a response is due
+        self._revoked = False  # the last one requested was called off
         self._decided_ns = 0
         self._overlap_ns = 0  # since when both are heard
         self._overlap_from_ms = 0.0  # the talkspurt's speech before that
@@ -145,10 +146,7 @@ class Floor:
         if self.state is State.CLOSED:
             return []
         moment = self._moment(now_ns)
-        revoked = self._requested is None and self.state not in AUDIBLE
-        return [
-            TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason="revoked" if revoked else None),
-        ]
+        return [TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason="revoked" if self._revoked else None)]
 
     def agent_started(self, now_ns: int, audio_ms: float) -> list[FloorOutput]:
         """Report that the first voiced packet of the agent leaves, `audio_ms` on the agent's media clock."""
@@ -192,9 +190,6 @@ class Floor:
         self._open = True
         return self._begin_speech(moment)
 
-    def _begin_overlap(self, moment: _Moment) -> list[FloorOutput]:
-        return self._begin_speech(moment)
-
     def _begin_speech(self, _moment: _Moment) -> list[FloorOutput]:
         self._speech_turn = self.turn_id
         self._overlap_ns = self._user.onset_ns
@@ -223,34 +218,35 @@ class Floor:
         ]
 
     def _pause_turn(self, moment: _Moment) -> list[FloorOutput]:
-        return [*self._end_speech(moment), self._endpoint("endpoint_candidate", moment)]
+        return [*self._end_speech(moment), self._endpoint("endpoint_candidate", moment, self._user.silence_ms)]
 
     def _decide(self, moment: _Moment) -> list[FloorOutput]:
-        self._requested = self._agent_turn = self.turn_id
+        self._requested, self._revoked = True, False
+        self._agent_turn = self.turn_id
         self._decided_ns = moment.now_ns
-        return [self._endpoint("endpoint_decided", moment), RequestResponse(self.turn_id)]
+        return [self._endpoint("endpoint_decided", moment, self._user.silence_ms), RequestResponse(self.turn_id)]
 
     def _revoke(self, moment: _Moment) -> list[FloorOutput]:
-        self._requested = None
+        self._requested, self._revoked = False, True
         since_ms = (moment.now_ns - self._decided_ns) / _MS
         return [
-            self._endpoint("endpoint_revoked", moment, since_decided_ms=since_ms),
+            self._endpoint("endpoint_revoked", moment, self._user.gap_ms, since_decided_ms=since_ms),
             StopAgent(self.turn_id, "revoked"),
             *self._begin_turn(moment),
         ]
 
     def _give_up(self, _moment: _Moment) -> list[FloorOutput]:
-        self._requested = None
+        self._requested = False
         self._answered += 1
         self._open = False
         return []
 
     def _start_agent(self, moment: _Moment) -> list[FloorOutput]:
-        unasked = self._requested is None
+        unasked = not self._requested
         if self._open:
             self._answered += 1
             self._open = False
-        self._requested = None
+        self._requested = self._revoked = False
         self._agent_turn = self._answered
         self._overlap_ns = moment.now_ns
         self._overlap_from_ms = self._user.speech_ms
@@ -266,10 +262,11 @@ class Floor:
 
     def _barge_in(self, moment: _Moment) -> list[FloorOutput]:
         self._take_turn()
-        inputs = {"barge_in_ms": self.config.barge_in_ms, "speech_ms": self._user.speech_ms - self._overlap_from_ms}
+        barge_in_ms, speech_ms = self.config.barge_in_ms, self._user.speech_ms - self._overlap_from_ms
+        audio_ms = self._user.onset_audio_ms + (self._overlap_ns - self._user.onset_ns) / _MS
         return [
-            self._by_user("user_barged_in", self._overlap_ns, self._user.end_audio_ms - inputs["speech_ms"], **inputs),
-            self._by_agent("agent_yielded", moment, **inputs),
+            self._by_user("user_barged_in", self._overlap_ns, audio_ms, barge_in_ms=barge_in_ms, speech_ms=speech_ms),
+            self._by_agent("agent_yielded", moment, barge_in_ms=barge_in_ms, speech_ms=speech_ms),
             StopAgent(self._agent_turn, "yielded"),
         ]
 
@@ -298,14 +295,14 @@ class Floor:
         self._open = True
         self._speech_turn = self.turn_id
 
-    def _endpoint(self, kind: str, moment: _Moment, **inputs: Any) -> TurnEvent:
+    def _endpoint(self, kind: str, moment: _Moment, silence_ms: float, **inputs: Any) -> TurnEvent:
         return TurnEvent(
             kind,
             "system",
             self.turn_id,
             moment.now_ns,
             detector=self._detector,
-            silence_ms=self._user.silence_ms,
+            silence_ms=silence_ms,
             inputs={"endpoint_silence_ms": self.config.endpoint_silence_ms, **inputs},
         )
 
@@ -332,5 +329,4 @@ class Floor:
         )
 
     def _by_agent(self, kind: str, moment: _Moment, **inputs: Any) -> TurnEvent:
-        actor: Actor = "agent"
-        return TurnEvent(kind, actor, self._agent_turn, moment.now_ns, moment.audio_ms, moment.reason, inputs=inputs)
+        return TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, moment.audio_ms, moment.reason, inputs=inputs)

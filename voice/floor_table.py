@@ -87,7 +87,7 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (State.RESPONDING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "revoke"),
     (State.RESPONDING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
     (State.RESPONDING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "give_up"),
-    (State.AGENT_SPEAKING, Event.USER_ONSET): Transition(State.BARGING_IN, "begin_overlap"),
+    (State.AGENT_SPEAKING, Event.USER_ONSET): Transition(State.BARGING_IN, "begin_speech"),
     (State.AGENT_SPEAKING, Event.AGENT_STOPPED): Transition(State.LISTENING, "stop_agent"),
     (State.BARGING_IN, Event.USER_PAUSE): Transition(State.AGENT_SPEAKING, "backchannel"),
     (State.BARGING_IN, Event.BARGE_IN_DUE): Transition(State.YIELDING, "barge_in"),

@@ -123,7 +123,7 @@ class LossSummary:
         lost: losses in it.
         loss: share lost; None for the empty series.
         mean_burst: mean length of the runs of losses, in packets.
-        burst_ratio: observed mean burst × (1 - loss) (McGowan's BurstR).
+        burst_ratio: observed mean burst * (1 - loss) (McGowan's BurstR).
         p: ok→loss transitions ÷ packets received that have a successor.
         r: loss→ok transitions ÷ packets lost that have a successor.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from voice.losses import GilbertElliott
 from voice.link import Link, LinkProfile, Series
+from voice.losses import GilbertElliott
 
 __all__ = ["PROFILES", "Link", "LinkProfile", "NetworkProfile", "Series"]
 
@@ -31,10 +31,17 @@ class NetworkProfile:
 
 _OURS: Final = "Chosen by us, not measured: "
 
+_RECONFIGURATION: Final = Series(
+    step_ms=100.0,
+    extra_ms=(0.0,) * 70 + (25.0, 12.0) + (6.0,) * 38 + (3.0,) * 40,
+    outage=(False,) * 70 + (True,) + (False,) * 79,
+)
+"""15 s: a new path after 7 s, at whose start everything is lost for 100 ms and delay settles at another level."""
+
 PROFILES: Final[dict[str, NetworkProfile]] = {
     profile.name: profile
     for profile in (
-        NetworkProfile("perfect", LinkProfile(), LinkProfile(), "No impairment at all: the control of every experiment."),
+        NetworkProfile("perfect", LinkProfile(), LinkProfile(), "No impairment: the control of every experiment."),
         NetworkProfile(
             "office-wifi",
             LinkProfile(GilbertElliott.from_loss(0.002, 1.5), 8.0, "gamma", 2.0),
@@ -104,27 +111,40 @@ PROFILES: Final[dict[str, NetworkProfile]] = {
                 24.0,
                 "gamma",
                 5.0,
-                series=Series(100.0, (25.0, 12.0) + (0.0,) * 58 + (6.0,) * 45 + (3.0,) * 45, (True,) + (False,) * 149),
+                series=_RECONFIGURATION,
             ),
             LinkProfile(
                 GilbertElliott.from_loss(0.005, 3.0),
                 22.0,
                 "gamma",
                 4.0,
-                series=Series(100.0, (25.0, 12.0) + (0.0,) * 58 + (6.0,) * 45 + (3.0,) * 45, (True,) + (False,) * 149),
+                series=_RECONFIGURATION,
             ),
-            _OURS + "the shape follows the publicly reported 15 s reconfiguration interval of the constellation, at whose "
+            _OURS
+            + "the shape follows the publicly reported 15 s reconfiguration interval of the constellation, at whose "
             "start delay steps and packets are lost; the sizes of the steps are invented.",
         ),
         NetworkProfile(
             "3g",
             LinkProfile(
-                GilbertElliott.from_loss(0.015, 2.5), 90.0, "gamma", 20.0, jitter_shape=1.5, rate_kbps=330, queue_ms=400.0
+                GilbertElliott.from_loss(0.015, 2.5),
+                90.0,
+                "gamma",
+                20.0,
+                jitter_shape=1.5,
+                rate_kbps=330,
+                queue_ms=400.0,
             ),
             LinkProfile(
-                GilbertElliott.from_loss(0.01, 2.5), 80.0, "gamma", 15.0, jitter_shape=1.5, rate_kbps=780, queue_ms=400.0
+                GilbertElliott.from_loss(0.01, 2.5),
+                80.0,
+                "gamma",
+                15.0,
+                jitter_shape=1.5,
+                rate_kbps=780,
+                queue_ms=400.0,
             ),
-            _OURS + "rates like those that browsers' developer tools name slow 3G links by, with a long queue.",
+            _OURS + "a slow, long-delay link with a long queue that the call itself does not fill.",
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""What an Opus packet says without being decoded: how long it lasts and whether it repairs its predecessor (RFC 6716)."""
+"""What an Opus packet says undecoded (RFC 6716): how long it lasts and whether it repairs the one before it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,8 @@ def duration_ms(packet: bytes) -> float | None:
     """Duration of a packet in ms; None if it is not a valid packet as far as its first two octets show."""
     if not packet:
         return None
-    code = packet[0] & 0x03
-    if code == 3:  # noqa: PLR2004 - RFC 6716 §3.2.5: the count is in the second octet
-        frames = packet[1] & 0x3F if len(packet) > 1 else 0
-    else:
-        frames = 1 if code == 0 else 2
+    in_second_octet = packet[1] & 0x3F if len(packet) > 1 else 0  # RFC 6716 §3.2.5
+    frames = (1, 2, 2, in_second_octet)[packet[0] & 0x03]
     total = frames * frame_ms(packet[0])
     return total if 0.0 < total <= _MAX_PACKET_MS else None
 

@@ -1,8 +1,8 @@
 """RTP headers as bytes: which protocol a datagram is, and the fields of an RTP header.
 
 RFC 3550 §5.1 (header), RFC 7983 and RFC 5761 §4 (demultiplexing), RFC 8285 (header extensions), RFC 6464 (audio
-level). All of it stays in clear under SRTP (RFC 3711 §3.1), so it can be read without a key. Padding is the
-exception: its length octet is encrypted, so `parse_header` only reports the flag and `payload` is for decrypted packets.
+level). All of it stays in clear under SRTP (RFC 3711 §3.1), so it can be read without a key. Padding is the exception:
+its length octet is encrypted, so `parse_header` only reports the flag and `payload` is for decrypted packets.
 """
 
 from __future__ import annotations
@@ -122,18 +122,9 @@ def parse_header(data: bytes | bytearray | memoryview, audio_level_id: int | Non
     level: int | None = None
     voice: bool | None = None
     if first & 0x10:
-        if end + _EXTENSION.size > size:
-            raise RtpError(f"the extension header at octet {end} does not fit into {size} octets")
-        profile, words = _EXTENSION.unpack_from(data, end)
-        start = end + _EXTENSION.size
-        end = start + 4 * words
-        if end > size:
-            raise RtpError(f"an extension of {words} words at octet {start} does not fit into {size} octets")
+        profile, start, end = _extension(data, end)
         if audio_level_id is not None:
-            for identifier, element in extensions(profile, bytes(data[start:end])):
-                if identifier == audio_level_id and element:
-                    level, voice = -(element[0] & 0x7F), bool(element[0] & 0x80)
-                    break
+            level, voice = _audio_level(profile, bytes(data[start:end]), audio_level_id)
     return RtpHeader(
         second & 0x7F,
         bool(second & 0x80),
@@ -146,6 +137,26 @@ def parse_header(data: bytes | bytearray | memoryview, audio_level_id: int | Non
         csrcs,
         bool(first & 0x20),
     )
+
+
+def _extension(data: bytes | bytearray | memoryview, at: int) -> tuple[int, int, int]:
+    """Profile, start and end of the extension block whose header is at `at` (RFC 3550 §5.3.1)."""
+    size = len(data)
+    start = at + _EXTENSION.size
+    if start > size:
+        raise RtpError(f"the extension header at octet {at} does not fit into {size} octets")
+    profile, words = _EXTENSION.unpack_from(data, at)
+    end = start + 4 * words
+    if end > size:
+        raise RtpError(f"an extension of {words} words at octet {start} does not fit into {size} octets")
+    return profile, start, end
+
+
+def _audio_level(profile: int, block: bytes, audio_level_id: int) -> tuple[int | None, bool | None]:
+    for identifier, element in extensions(profile, block):
+        if identifier == audio_level_id and element:
+            return -(element[0] & 0x7F), bool(element[0] & 0x80)
+    return None, None
 
 
 def extensions(profile: int, block: bytes) -> Iterator[tuple[int, bytes]]:

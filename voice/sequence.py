@@ -208,7 +208,7 @@ class StreamStats:
             if rows - at >= _VECTOR_ROWS_MIN:
                 stop = min(rows, at + _VECTOR_ROWS_MAX)
                 part = slice(at, stop)
-                at += self._receive_run(seq[part], rtp_ts[part], arrival_ns[part], Arrivals(*(c[part] for c in out)))
+                at += self._receive_run(seq[part], rtp_ts[part], arrival_ns[part], _view(out, part))
                 if at == stop:
                     continue
             # The first packet, a jump, a packet before the base, or too few to pay for vectors.
@@ -343,6 +343,18 @@ class StreamStats:
         delta_ns = arrival_ns - last_ns - sent * _NS // self.clock_rate
         self.jitter_s += (abs(delta_ns) / _NS - self.jitter_s) / _JITTER_GAIN
         return max(-_INT32, min(_INT32, (delta_ns + 500) // 1000))
+
+
+def _view(out: Arrivals, part: slice) -> Arrivals:
+    return Arrivals(
+        out.ext_seq[part],
+        out.transit_delta_us[part],
+        out.transit_known[part],
+        out.newly_lost[part],
+        out.reordered[part],
+        out.duplicate[part],
+        out.stray[part],
+    )
 
 
 def _write(out: Arrivals, row: int, arrival: Arrival) -> None:

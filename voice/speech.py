@@ -39,6 +39,8 @@ class SpeechTrack:
         self.end_ns = 0
         """Acoustic end of the current (so far) or last talkspurt."""
         self.end_audio_ms = 0.0
+        self.gap_ms = 0.0
+        """Silence between the talkspurt before and the current or last one; 0 before the second."""
         self.speech_ms = 0.0
         """Speech frames in the current or last talkspurt, short silences left out."""
 
@@ -73,8 +75,10 @@ class SpeechTrack:
             return None
         self.in_speech = True
         # With a detector that holds on, an onset could seem to precede the end of the talkspurt before.
-        self.onset_ns = max(self._run[0], self.end_ns)
-        self.onset_audio_ms = max(self._run[1], self.end_audio_ms)
+        first_ns, first_audio_ms = self._run
+        self.gap_ms = max(0.0, (first_ns - self.end_ns) / _MS) if self.end_ns else 0.0
+        self.onset_ns = max(first_ns, self.end_ns)
+        self.onset_audio_ms = max(first_audio_ms, self.end_audio_ms)
         self.end_ns, self.end_audio_ms = self.onset_ns, self.onset_audio_ms
         self.speech_ms = self._run_ms
         self._run = None
