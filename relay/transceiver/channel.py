@@ -61,7 +61,7 @@ class ClientChannel:
         while self._waiting:
             self._send(self._waiting.popleft())
 
-    def tell(self, kind: str, **values: object) -> None:
+    def tell(self, kind: str, /, **values: object) -> None:
         """Send `{"type": kind, …values}`, now or when the channel opens."""
         text = json.dumps({"type": kind, **values}, separators=(",", ":"))
         if self._channel is None:

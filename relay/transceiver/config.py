@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 
 from relay.models import ModelConfig
 from relay.ufrag import check_code, check_keys
+from voice.floor import FloorConfig
+from voice.jitterbuffer import JitterBufferConfig
+from voice.vad import EnergyVad, Vad, WebRtcVad
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class TransceiverConfig:
         edges: by which calls enter; the first is the default. More may be added while it runs.
         host_id: names this host's clock.
         model: who answers.
+        floor: settings of turn-taking; a `detector_hangover_ms` of 0 is replaced by the detector's own.
+        jitter: settings of the receive buffer.
         vad: `webrtcvad` or `energy`.
         vad_aggressiveness: of `webrtcvad`, 0 … 3.
         seed: with the order of sessions, decides everything random in the conversation.
@@ -64,6 +69,8 @@ class TransceiverConfig:
     edges: tuple[EdgeAddress, ...] = ()
     host_id: str = field(default_factory=socket.gethostname)
     model: ModelConfig = field(default_factory=ModelConfig)
+    floor: FloorConfig = field(default_factory=FloorConfig)
+    jitter: JitterBufferConfig = field(default_factory=JitterBufferConfig)
     vad: str = "webrtcvad"
     vad_aggressiveness: int = 2
     seed: int = 0
@@ -78,6 +85,15 @@ class TransceiverConfig:
         """Refuse what could only fail later."""
         check_code(self.code)
         check_keys({self.ufrag_key_id: self.ufrag_key})
+        self.make_vad()
+
+    def make_vad(self) -> Vad:
+        """Make a call's own speech detector."""
+        if self.vad == "webrtcvad":
+            return WebRtcVad(self.vad_aggressiveness)
+        if self.vad == "energy":
+            return EnergyVad()
+        raise ValueError(f"there is no speech detector {self.vad!r}; choose webrtcvad or energy")
 
     def as_json(self) -> str:
         """Everything that shapes a conversation, as a JSON object with sorted keys and without secrets."""

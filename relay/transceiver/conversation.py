@@ -18,8 +18,8 @@ from relay.models import FRAME_MS, Pcm, VoiceModel
 from relay.transceiver.facts import SessionFacts
 from relay.transceiver.receive import Heard
 from relay.transceiver.reply import Reply
-from voice.floor import Floor
-from voice.turns import FloorOutput, RequestResponse, StopAgent, StopReason, TurnEvent
+from voice.floor import Floor, ModelKind
+from voice.turns import FloorOutput, RequestResponse, StopAgent, TurnEvent
 
 OnTurn = Callable[[TurnEvent], None]
 
@@ -62,8 +62,7 @@ class Conversation:
     def heard(self, frame: Heard) -> None:
         """Take the user's next 20 ms."""
         self._model.hear(frame.pcm, speech=frame.speech)
-        if frame.audio_ms is not None:
-            self._apply(self._floor.user_frame(time.time_ns(), frame.at_ns, frame.audio_ms, frame.speech))
+        self._apply(self._floor.user_frame(time.time_ns(), frame.at_ns, frame.audio_ms, frame.speech))
 
     def next_frame(self) -> tuple[Pcm | None, bool]:
         """Return the agent's next 20 ms, None for silence, and whether voice was due and none was ready."""
@@ -72,7 +71,7 @@ class Conversation:
         pcm = self._reply.next_frame()
         starved = pcm is None and self._reply.played > 0 and not self._reply.complete
         if pcm is None and self._reply.finished:  # an answer without audio, or one that ended while nothing was ready
-            self._ended("error" if self._reply.error else "completed")
+            self._ended()
         return pcm, starved
 
     def sent(self, sent_ns: int, *, voiced: bool) -> None:
@@ -82,16 +81,18 @@ class Conversation:
             self._apply(self._floor.agent_started(sent_ns, self._out_ms))
         self._out_ms += FRAME_MS
         if self._reply is not None and self._reply.finished:
-            self._ended("error" if self._reply.error else "completed")
+            self._ended()
 
     def skip(self, ticks: int) -> None:
         """Let ticks pass that were given up."""
         self._out_ms += ticks * FRAME_MS
 
-    async def aclose(self, reason: StopReason = "hangup") -> None:
-        """End what is being said and let the model go."""
-        if self._reply is not None:
-            self._ended(reason)
+    async def aclose(self) -> None:
+        """End what is being said and let the model go: the call is over."""
+        self._apply(self._floor.hangup(time.time_ns()))
+        reply, self._reply = self._reply, None
+        if reply is not None and not reply.complete:
+            await reply.stop()
         if self._retiring:
             await asyncio.wait(self._retiring)
         await self._model.aclose()
@@ -106,30 +107,35 @@ class Conversation:
                 self._stop(output)
 
     def _request(self, turn_id: int) -> None:
-        if self._reply is not None:
-            self._ended("yielded")
+        self._drop_reply()
         self._reply = Reply(turn_id, self._model.respond(turn_id), self._model_event, self._is_voiced)
         self._model_event("response_requested")
 
-    def _model_event(self, kind: str) -> None:
+    def _model_event(self, kind: ModelKind) -> None:
         self._apply(self._floor.model_event(time.time_ns(), kind))
 
     def _stop(self, output: StopAgent) -> None:
-        if self._reply is not None and self._reply.turn_id == output.turn_id:
-            self._model.interrupted(output.turn_id, self._reply.played_ms)
-            self._ended("yielded")
-
-    def _ended(self, reason: StopReason) -> None:
-        reply, self._reply = self._reply, None
-        if reply is None:
+        if self._reply is None or self._reply.turn_id != output.turn_id:
             return
-        if not reply.complete:
+        self._model.interrupted(output.turn_id, self._reply.played_ms)
+        self._drop_reply()
+        if output.reason == "yielded":
+            # The last voiced packet left with an earlier tick; nothing more follows.
+            self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "yielded"))
+
+    def _ended(self) -> None:
+        """The answer was said to its end, or there is no more of it."""
+        error = self._reply.error if self._reply is not None else None
+        if error:
+            _log.warning("a voice model's answer ended early", model=self._model.name, error=error)
+        self._drop_reply()
+        self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "error" if error else "completed"))
+
+    def _drop_reply(self) -> None:
+        reply, self._reply = self._reply, None
+        self._audible = False
+        if reply is not None and not reply.complete:
             self._retire(reply)
-        if reply.error:
-            _log.warning("an answer ended early", turn_id=reply.turn_id, error=reply.error)
-        if self._audible:
-            self._audible = False
-            self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, reason))
 
     def _retire(self, reply: Reply) -> None:
         if len(self._retiring) >= RETIRING_MAX:

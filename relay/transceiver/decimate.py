@@ -29,4 +29,5 @@ class Decimator:
         samples = np.concatenate((self._tail, pcm.astype(np.float32)))
         self._tail = samples[len(pcm) :]
         windows = np.lib.stride_tricks.sliding_window_view(samples, TAPS)[::FACTOR]
-        return np.clip(np.rint(windows @ self._taps), -32_768, 32_767).astype(np.int16)
+        kept: Pcm = np.clip(np.rint(windows @ self._taps), -32_768, 32_767).astype(np.int16)
+        return kept

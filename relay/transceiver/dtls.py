@@ -33,6 +33,10 @@ class MediaDtlsTransport(RTCDtlsTransport):
         """Be `client` or `server` of the handshake, as the answer said."""
         self._set_role(role)
 
+    def is_rtcp(self, plain: bytes) -> bool:
+        """Whether an unprotected packet is RTCP (RFC 5761, section 4)."""
+        return is_rtcp(plain)
+
     def unprotect(self, data: bytes) -> bytes | None:
         """Return the RTP or RTCP in a datagram; None if it is not authentic or keys are not there yet.
 

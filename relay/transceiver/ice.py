@@ -126,6 +126,11 @@ class SharedConnection(Connection):
         pair = self._nominated.get(_COMPONENT)
         return pair.remote_addr if pair is not None else None
 
+    @property
+    def closing(self) -> bool:
+        """Whether the agent has given the connection up, or was told to."""
+        return self._closing
+
     async def gather_candidates(self) -> None:
         """Offer the edge's public address, and look at no interface."""
         if not self._local_candidates_start:

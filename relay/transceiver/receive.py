@@ -40,8 +40,8 @@ class Heard(NamedTuple):
         pcm: 20 ms, 48 kHz mono.
         kind: as the `frame` fact has it.
         speech: the detector's verdict.
-        at_ns: when the frame's last sample would have arrived undelayed, UTC nanoseconds.
-        audio_ms: the end of the frame on the user's media clock; None for a frame that was inserted to gain time.
+        at_ns: when the instant at which the frame begins would have arrived undelayed, UTC nanoseconds.
+        audio_ms: the same on the user's media clock. A frame inserted to gain time begins where the next one does.
 
     """
 
@@ -49,7 +49,7 @@ class Heard(NamedTuple):
     kind: str
     speech: bool
     at_ns: int
-    audio_ms: float | None
+    audio_ms: float
 
 
 class UserVoice:
@@ -81,7 +81,7 @@ class UserVoice:
         self._media = MediaClock()
         self._decoder = Decoder()
         self._decimate = Decimator()
-        self._last_ts: int | None = None
+        self._next_ts: int | None = None
         self._speech = False
 
     def received(self, data: bytes, size_bytes: int, arrival_ns: int) -> None:
@@ -144,13 +144,13 @@ class UserVoice:
             vad=self._speech,
         )
         self._ticks += 1
-        if playout.rtp_ts is not None:
-            self._last_ts = playout.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
-        at_ns = None if self._last_ts is None else self._media.at_ns(self._last_ts)
-        if self._last_ts is None or at_ns is None:
+        begins = playout.rtp_ts if playout.rtp_ts is not None else self._next_ts
+        at_ns = None if begins is None else self._media.at_ns(begins)
+        if begins is None or at_ns is None:
             return None
-        audio_ms = None if playout.rtp_ts is None else self._media.audio_ms(self._last_ts)
-        return Heard(pcm, kind, self._speech, at_ns, audio_ms)
+        if playout.rtp_ts is not None:
+            self._next_ts = playout.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
+        return Heard(pcm, kind, self._speech, at_ns, self._media.audio_ms(begins))
 
     def skip(self, ticks: int) -> None:
         """Count ticks that were given up; the buffer notices by itself."""

@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 
 from relay.models import FRAME_MS, FRAME_SAMPLES, Audio, FirstToken, ModelError, ModelOutput, Pcm
+from voice.floor import ModelKind
 
 BUFFER_FRAMES: Final = 500
 """10 s of audio ahead of its playing; the model waits beyond that."""
@@ -34,7 +35,7 @@ class Reply:
         self,
         turn_id: int,
         outputs: AsyncGenerator[ModelOutput],
-        on_event: Callable[[str], None],
+        on_event: Callable[[ModelKind], None],
         is_voiced: Callable[[Pcm], bool],
     ) -> None:
         self.turn_id = turn_id
@@ -111,7 +112,7 @@ class Reply:
         while self._frames and not self._is_voiced(self._frames[-1]):
             self._frames.pop()
 
-    def _once(self, kind: str) -> None:
+    def _once(self, kind: ModelKind) -> None:
         if kind not in self._seen:
             self._seen.add(kind)
             self._on_event(kind)

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import secrets
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from platform import python_version
+from typing import Final
+
+from aiortc import RTCCertificate
 
 from eventlog.emitter import Emitter
-
+from eventlog.ids import RANDOM_BYTES, uuid7
+from relay import opus
+from relay.models import create
+from relay.transceiver.clock import PlayoutClock
 from relay.transceiver.config import EdgeAddress, TransceiverConfig
+from relay.transceiver.counters import Counters
+from relay.transceiver.demux import Demux
+from relay.transceiver.errors import BusyError, OfferError, UnknownRegionError
+from relay.transceiver.offer import Offer, read_offer
+from relay.transceiver.session import Session, Shared
+from relay.transceiver.wire import Wire
+from relay.ufrag import RANDOM_BYTES as UFRAG_RANDOM_BYTES
+from relay.ufrag import mint
+
+VERSIONS: Final[dict[str, str]] = {
+    "python": python_version(),
+    **{name: version(name) for name in ("aiortc", "aioice", "numpy", "webrtcvad-wheels")},
+}
+"""Of what a conversation's decisions rest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +50,56 @@ class Transceiver:
 
     def __init__(self, config: TransceiverConfig, emitter: Emitter) -> None:
         self.config = config
+        self.counters = Counters()
         self._emitter = emitter
+        self._demux = Demux(self.counters)
+        self._edges: dict[str, EdgeAddress] = {}
+        self._sessions: dict[uuid.UUID, Session] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._shared: Shared | None = None
+        self._opened = 0
+        for edge in config.edges:
+            self.add_edge(edge)
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of the UDP socket, to be given to edges. Known once started."""
-        raise NotImplementedError
+        return self._running().wire.address
+
+    @property
+    def edges(self) -> tuple[EdgeAddress, ...]:
+        """The edges by which calls enter; the first is the default."""
+        return tuple(self._edges.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call would be taken now."""
+        return self._shared is not None and bool(self._edges) and len(self._sessions) < self.config.max_sessions
+
+    @property
+    def sessions(self) -> int:
+        """Calls held now."""
+        return len(self._sessions)
 
     def add_edge(self, edge: EdgeAddress) -> None:
         """Listen to one more edge and let calls enter by it. An edge of the same name is replaced."""
-        raise NotImplementedError
+        self._edges[edge.name] = edge
+        self._demux.allow(edge)
 
     async def start(self) -> None:
         """Bind the socket and start the clock.
 
         Raises:
             OSError: the address cannot be bound.
+            OpusUnavailableError: there is no libopus.
 
         """
-        raise NotImplementedError
+        opus.version()
+        clock = PlayoutClock(self.counters)
+        wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)
+        certificate = RTCCertificate.generateCertificate()
+        self._shared = Shared(self.config, wire, self._demux, clock, self._emitter, self.counters, certificate)
+        clock.start()
 
     async def answer(
         self, offer_sdp: str, *, region: str | None = None, attributes: Mapping[str, str] | None = None
@@ -60,12 +117,84 @@ class Transceiver:
             BusyError: no more sessions are taken.
 
         """
-        raise NotImplementedError
+        shared = self._running()
+        try:
+            edge = self._edge(region)
+            offer = read_offer(offer_sdp)
+            self._require_line()
+        except (OfferError, UnknownRegionError, BusyError) as error:
+            self.counters.refused[type(error).__name__] += 1
+            raise
+        session_id = uuid7(time.time_ns(), secrets.token_bytes(RANDOM_BYTES))
+        seed, self._opened = self._opened, self._opened + 1
+        ufrag = mint(
+            self.config.code, self.config.ufrag_key, self.config.ufrag_key_id, secrets.token_bytes(UFRAG_RANDOM_BYTES)
+        )
+        session = Session(shared, session_id, edge, offer, ufrag, create(self.config.model, self.config.seed + seed))
+        self._sessions[session_id] = session
+        sdp = await session.open({**(attributes or {}), **self._attributes(edge, offer)})
+        session.facts.input("config", {"config": json.loads(self.config.as_json()), "session_seed": seed, **VERSIONS})
+        self._watch(session)
+        return Answer(session_id, sdp)
 
     async def hangup(self, session_id: uuid.UUID, who: str, reason: str) -> bool:
         """End a call; `who` hung up (`client`, `agent`, `operator`, `system`). False if there is no such call."""
-        raise NotImplementedError
+        session = self._sessions.get(session_id)
+        if session is None:
+            return False
+        session.end(who, reason)
+        await session.wait()
+        return True
 
     async def aclose(self) -> None:
         """End all calls, stop the clock and close the socket."""
-        raise NotImplementedError
+        shared = self._shared
+        if shared is None:
+            return
+        for session in self._sessions.values():
+            session.end("system", "shutdown")
+        if self._ending:
+            await asyncio.wait(self._ending)
+        await shared.clock.stop()
+        shared.wire.close()
+        self._shared = None
+
+    def _watch(self, session: Session) -> None:
+        """Forget the session when it is over."""
+
+        async def forget() -> None:
+            await session.wait()
+            self._sessions.pop(session.id, None)
+
+        task = asyncio.get_running_loop().create_task(forget(), name=f"watch {session.id}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _require_line(self) -> None:
+        if len(self._sessions) >= self.config.max_sessions:
+            raise BusyError(f"all {self.config.max_sessions} lines are taken; try again in a few seconds")
+
+    def _edge(self, region: str | None) -> EdgeAddress:
+        for edge in self._edges.values():
+            if region in (None, edge.region):
+                return edge
+        known = ", ".join(sorted({edge.region for edge in self._edges.values()})) or "none"
+        raise UnknownRegionError(f"no edge serves region {region!r}; there are: {known}")
+
+    def _attributes(self, edge: EdgeAddress, offer: Offer) -> dict[str, str]:
+        return {
+            "edge": edge.name,
+            "edge_region": edge.region,
+            "transceiver": self.config.code,
+            "transceiver_region": self.config.region,
+            "codec": f"opus/48000/2;{offer.opus_parameters}",
+            "audio_level": str(offer.audio_level_id is not None).lower(),
+            "model": self.config.model.name,
+            "version": self.config.version,
+            "config_hash": self.config.hash,
+        }
+
+    def _running(self) -> Shared:
+        if self._shared is None:
+            raise RuntimeError("the transceiver is not running; await start() first")
+        return self._shared
