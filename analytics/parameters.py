@@ -101,11 +101,11 @@ def bind(question: Question, given: Mapping[str, Any], now_ns: int) -> dict[str,
         BadParameterError: a parameter is unknown, missing, not of its type, or the window is empty.
 
     """
-    known = {parameter.name for parameter in question.params}
+    known = {parameter.name for parameter in question.parameters}
     if unknown := sorted(set(given) - known):
         takes = ", ".join(sorted(known)) or "no parameters"
         raise BadParameterError(f"{question.name} does not know {', '.join(unknown)}; it takes {takes}")
-    bound = {parameter.name: _read(question, parameter, given, now_ns) for parameter in question.params}
+    bound = {parameter.name: _read(question, parameter, given, now_ns) for parameter in question.parameters}
     if "from" in bound and "to" in bound and bound["from"] >= bound["to"]:
         raise BadParameterError(f"{question.name}: from ({bound['from']}) must lie before to ({bound['to']})")
     return bound

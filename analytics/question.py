@@ -14,10 +14,11 @@ table expression that several questions share. It is the only substitution; valu
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 from analytics.answer import Column
 from analytics.errors import UnknownQuestionError
@@ -56,9 +57,15 @@ class Question:
     name: str
     title: str
     description: str
-    params: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...]
     columns: tuple[Column, ...]
     sql: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the SQL as values that `json.dumps` takes."""
+        words = asdict(self)
+        del words["sql"]
+        return words
 
 
 def parse(name: str, text: str, root: Traversable) -> Question:
@@ -107,8 +114,7 @@ def _part(root: Traversable, path: str) -> str:
 
 
 @cache
-def questions() -> dict[str, Question]:
-    """Return all questions by name, in alphabetical order."""
+def _by_name() -> dict[str, Question]:
     root = files("analytics") / "queries"
     found = sorted((entry for entry in root.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     return {
@@ -118,6 +124,11 @@ def questions() -> dict[str, Question]:
     }
 
 
+def questions() -> tuple[Question, ...]:
+    """Return all questions, by name in alphabetical order."""
+    return tuple(_by_name().values())
+
+
 def question(name: str) -> Question:
     """Return one question.
 
@@ -125,7 +136,7 @@ def question(name: str) -> Question:
         UnknownQuestionError: there is none of that name.
 
     """
-    known = questions()
+    known = _by_name()
     if name not in known:
         raise UnknownQuestionError(f"there is no question {name!r}; ask one of: {', '.join(known)}")
     return known[name]

@@ -1,20 +1,20 @@
 -- title: Calls, turns, latency, loss and turn-taking errors by region
--- One row per region and one for all of them together. Every number adds up over adjoining windows except percentiles,
--- which are computed over the window's own turns and never averaged.
+-- Counts add up over adjoining windows; percentiles are computed over the window's own turns and never averaged.
 -- param from DateTime64(9, 'UTC') = now-1h : start of the window, inclusive; packets count by whole seconds
 -- param to DateTime64(9, 'UTC') = now : end of the window, exclusive
 -- param region Array(String) = : only these regions; empty for all
+-- param total Bool = false : add a row over all the regions asked for, first
 -- column scope text : `region`, or `all` for the row over all regions asked for
 -- column region text : region of the edge; empty for all
 -- column calls count : calls offered in the window
 -- column turns count : user turns that began in the window
--- column answered count : turns with a response latency (the n of the percentiles)
--- column coverage ratio : answered ÷ turns; NULL without turns
--- column p50_ms ms : response latency, median; NULL without answered turns
--- column p90_ms ms : response latency, 90th percentile
--- column p95_ms ms : response latency, 95th percentile
--- column p99_ms ms : response latency, 99th percentile
--- column p99_low_n flag : true where fewer than 100 answered turns stand behind p99
+-- column latency_n count : turns with a response latency, which the percentiles stand on
+-- column latency_coverage ratio : latency_n ÷ turns; NULL without turns
+-- column latency_p50_ms ms : response latency, median; NULL without answered turns
+-- column latency_p90_ms ms : response latency, 90th percentile
+-- column latency_p95_ms ms : response latency, 95th percentile
+-- column latency_p99_ms ms : response latency, 99th percentile
+-- column latency_p99_low_n flag : true where fewer than 100 answered turns stand behind p99
 -- column early_answers count : turns with a negative latency: the agent began before the user had finished
 -- column uplink_packets count : packets received at the edge from clients, duplicates included
 -- column uplink_lost count : packets lost between client and edge
@@ -114,13 +114,13 @@ SELECT
     r.region AS region,
     ifNull(c.calls, 0) AS calls,
     ifNull(t.turns, 0) AS turns,
-    ifNull(t.answered, 0) AS answered,
-    if(t.turns > 0, t.answered / t.turns, NULL) AS coverage,
-    if(t.answered > 0, t.latency[1], NULL) AS p50_ms,
-    if(t.answered > 0, t.latency[2], NULL) AS p90_ms,
-    if(t.answered > 0, t.latency[3], NULL) AS p95_ms,
-    if(t.answered > 0, t.latency[4], NULL) AS p99_ms,
-    ifNull(t.answered, 0) < 100 AS p99_low_n,
+    ifNull(t.answered, 0) AS latency_n,
+    if(t.turns > 0, t.answered / t.turns, NULL) AS latency_coverage,
+    if(t.answered > 0, t.latency[1], NULL) AS latency_p50_ms,
+    if(t.answered > 0, t.latency[2], NULL) AS latency_p90_ms,
+    if(t.answered > 0, t.latency[3], NULL) AS latency_p95_ms,
+    if(t.answered > 0, t.latency[4], NULL) AS latency_p99_ms,
+    ifNull(t.answered, 0) < 100 AS latency_p99_low_n,
     ifNull(t.early_answers, 0) AS early_answers,
     ifNull(p.received, 0) AS uplink_packets,
     ifNull(p.missing, 0) AS uplink_lost,
@@ -148,5 +148,6 @@ LEFT JOIN by_turn AS t ON r.region = t.region
 LEFT JOIN by_error AS e ON r.region = e.region
 LEFT JOIN by_packet AS p ON r.region = p.region
 LEFT JOIN by_report AS d ON r.region = d.region
+WHERE r.region != '' OR {total:Bool}
 ORDER BY r.region
 SETTINGS join_use_nulls = 1, enable_materialized_cte = 1

@@ -10,7 +10,9 @@
             maxOrNullIf(at_ns, kind = 'endpoint_revoked') AS revoked_ns,
             countIf(kind = 'backchannel') > 0 AS backchannel,
             groupArrayIf((at_ns, observed_ns), kind = 'user_speech_stopped') AS stops,
-            groupArrayIf(at_ns, kind = 'endpoint_decided') AS decisions,
+            groupArrayIf((at_ns, silence_ms), kind = 'endpoint_decided') AS decisions,
+            groupArrayIf(at_ns, kind = 'response_requested') AS requests,
+            groupArrayIf(at_ns, kind = 'model_first_audio') AS audios,
             countIf(kind IN ('user_speech_started', 'user_speech_stopped')) AS said
         FROM turn_facts
         WHERE turn_id > 0
@@ -22,9 +24,12 @@
     turns AS MATERIALIZED
     (
         SELECT
-            * EXCEPT (stops, decisions),
-            arrayFilter(x -> isNull(agent_started_ns) OR x <= agent_started_ns, decisions) AS led,
-            if(empty(led), NULL, arrayMax(led)) AS decided_ns,
+            * EXCEPT (stops, decisions, requests, audios),
+            arrayFilter(x -> isNull(agent_started_ns) OR x.1 <= agent_started_ns, decisions) AS led,
+            if(empty(led), NULL, arraySort(x -> x.1, led)[-1].1) AS decided_ns,
+            if(empty(led), NULL, arraySort(x -> x.1, led)[-1].2) AS decided_silence_ms,
+            if(empty(arrayFilter(x -> x <= agent_started_ns, requests) AS asked), NULL, arrayMax(asked)) AS requested_ns,
+            if(empty(arrayFilter(x -> x <= agent_started_ns, audios) AS voiced), NULL, arrayMax(voiced)) AS first_audio_ns,
             coalesce(decided_ns, agent_started_ns) AS limit_ns,
             arrayFilter(x -> isNull(limit_ns) OR x.1 <= limit_ns, stops) AS ends,
             multiIf(empty(stops), NULL, empty(ends), arrayMin(x -> x.1, stops), arrayMax(x -> x.1, ends)) AS user_stopped_ns,
@@ -36,7 +41,7 @@
         FROM turn_marks
     ),
     -- Turns that began in the window.
-    window_turns AS
+    window_turns AS MATERIALIZED
     (
         SELECT * FROM turns
         WHERE began_ns >= {from:DateTime64(9, 'UTC')} AND began_ns < {to:DateTime64(9, 'UTC')}
