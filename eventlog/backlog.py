@@ -125,6 +125,13 @@ class Backlog:
             line.held += rows
             self._held += rows
 
+    def shed(self, fact: FactType, reason: str, rows: int) -> None:
+        """Count rows as captured and shed at once, for facts that were lost before they could be added."""
+        with self._lock:
+            line = self._lines[fact.name]
+            line.captured += rows
+            line.shed.update({reason: rows})
+
     def refuse(self, reason: str) -> None:
         """From now on shed whatever is added, for this reason. What is queued stays."""
         with self._lock:

@@ -106,6 +106,10 @@ class Emitter:
         else:
             _columns.check_names(fact, columns)
 
+    def shed(self, fact: FactType, reason: str, rows: int) -> None:
+        """Account for facts that the caller observed but had to give up before it could add them."""
+        self._backlog.shed(fact, reason, rows)
+
     def start(self) -> None:
         """Start the thread. Facts added before wait for it."""
         with self._lock:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import pyarrow as pa
+
 from eventlog import cloudevents
 from eventlog.backlog import Backlog, Block, Row
 from eventlog.chunks import Sorter, encoded
@@ -90,6 +92,9 @@ class Sender:
             self._loop = asyncio.get_running_loop()
             if self._timeout_s is not None:
                 self._begin_close(self._timeout_s)
+        pa.array(
+            [0]
+        )  # what pyarrow loads at its first array takes a second or more: now, not when the first facts wait
         try:
             account_at = time.monotonic() + _ACCOUNT_EVERY_S
             while not self._closing.is_set():
