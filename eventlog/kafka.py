@@ -82,42 +82,28 @@ class KafkaEventLog:
 
     Clients are made at the first call that needs them, and anew after an error, so making the object never fails and
     a stuck idempotent producer never stays.
+
+    Args:
+        connection: how to reach the brokers.
+        topics: created, as declared, where they are missing; the others are left as they are.
+        request_timeout_ms: after this long without an acknowledgement an append gives up.
+
     """
 
-    def __init__(self, connection: KafkaConnection, *, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topics: Sequence[Topic] = (),
+        *,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
+    ) -> None:
         self.connection = connection
+        self._topics = topics
         self._timeout_ms = request_timeout_ms
         self._producer: AIOKafkaProducer | None = None
         self._reader: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._closed = False
-
-    async def create_topics(self, topics: Sequence[Topic]) -> list[str]:
-        """Create the topics that are missing, as declared, and return their names.
-
-        Raises:
-            LogUnavailableError: the brokers cannot be reached, or refused.
-
-        """
-
-        async def work() -> list[str]:
-            admin = await self._administrator()
-            known = set(await admin.list_topics())
-            missing = [topic for topic in topics if topic.name not in known]
-            if not missing:
-                return []
-            wanted = [
-                NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.configuration())
-                for topic in missing
-            ]
-            answer = await admin.create_topics(wanted)
-            for name, code, *_ in answer.topic_errors:
-                error = for_code(code)
-                if code and error is not TopicAlreadyExistsError:
-                    raise EventLogError(f"Kafka refused to create topic {name}: {error.__name__} ({error.description})")
-            return [topic.name for topic in missing]
-
-        return await self._reaching(work)
 
     async def append(self, records: Sequence[Record]) -> list[int]:
         """Append all records, in order per partition, and return their offsets.
@@ -162,10 +148,7 @@ class KafkaEventLog:
             admin = await self._administrator()
             (found,) = await admin.describe_topics([topic])
             if found["error_code"]:
-                raise EventLogError(
-                    f"Kafka has no topic {topic} ({for_code(found['error_code']).__name__}); "
-                    "`sidetone migrate` creates topics"
-                )
+                raise EventLogError(f"Kafka has no topic {topic} ({for_code(found['error_code']).__name__})")
             return len(found["partitions"])
 
         return await self._reaching(work)
@@ -241,11 +224,27 @@ class KafkaEventLog:
             admin = AIOKafkaAdminClient(**self.connection.arguments(), request_timeout_ms=10_000)
             try:
                 await admin.start()
+                await self._create_topics(admin)
             except BaseException:
                 await admin.close()
                 raise
             self._admin = admin
         return self._admin
+
+    async def _create_topics(self, admin: AIOKafkaAdminClient) -> None:
+        known = set(await admin.list_topics())
+        missing = [
+            NewTopic(topic.name, topic.partitions, topic.replication, topic_configs=topic.configuration())
+            for topic in self._topics
+            if topic.name not in known
+        ]
+        if not missing:
+            return
+        answer = await admin.create_topics(missing)
+        for name, code, *_ in answer.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:  # another process was quicker
+                raise EventLogError(f"Kafka refused to create topic {name}: {error.__name__} ({error.description})")
 
     async def _reaching(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         if self._closed:

@@ -25,12 +25,18 @@ from sidetone.settings import Settings, SettingsError, is_loopback
 
 if TYPE_CHECKING:
     from eventlog.emitter import Emitter
-
     from eventlog.port import EventLog
 
 
 def log_opener(settings: Settings) -> Callable[[], EventLog]:
-    """Return what opens this installation's event log; each emitter thread and collector opens its own."""
+    """Return what opens this installation's event log; each emitter thread and collector opens its own.
+
+    Raises:
+        SettingsError: the log is Kafka and nothing says where its brokers are.
+
+    """
+    if settings.log == "kafka":
+        return _kafka_opener(settings)
     from eventlog.sqlite import SqliteEventLog
 
     settings.make_data_dir()
@@ -41,6 +47,29 @@ def log_opener(settings: Settings) -> Callable[[], EventLog]:
         max_bytes=settings.log_max_bytes,
         max_age_s=settings.log_max_age_hours * 3600,
     )
+
+
+def _kafka_opener(settings: Settings) -> Callable[[], EventLog]:
+    from eventlog.kafka import KafkaConnection, KafkaEventLog
+    from eventlog.topics import declared
+
+    if settings.kafka_bootstrap is None:
+        raise SettingsError("the log is kafka, but nothing says where it is: set SIDETONE_KAFKA_BOOTSTRAP=host:port")
+    password = settings.kafka_password
+    connection = KafkaConnection(
+        settings.kafka_bootstrap,
+        security_protocol=settings.kafka_security_protocol,
+        ca_file=str(settings.kafka_ca_file) if settings.kafka_ca_file else None,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username,
+        password=password.get_secret_value() if password else None,
+    )
+    topics = declared(
+        partitions=settings.kafka_partitions,
+        replication=settings.kafka_replication,
+        retention_days=settings.kafka_retention_days,
+    )
+    return functools.partial(KafkaEventLog, connection, topics)
 
 
 def _emitter(settings: Settings, role: str, region: str) -> Emitter:

@@ -79,6 +79,22 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("~/.local/share/sidetone"), description="Where the embedded log and store, keys and logs live."
     )
+    log: Literal["sqlite", "kafka"] = Field("sqlite", description="Event log: a file on this machine, or Apache Kafka.")
+    kafka_bootstrap: str | None = Field(None, description="Kafka's brokers, `host:port`, several with commas.")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to Kafka."
+    )
+    kafka_ca_file: Path | None = Field(
+        None, description="Authority of the brokers' certificates; the system's if unset."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How to log in to Kafka when the protocol is SASL_…."
+    )
+    kafka_username: str | None = Field(None, description="User for SASL.")
+    kafka_password: SecretStr | None = Field(None, description="Password for SASL.")
+    kafka_partitions: int = Field(4, ge=1, le=1024, description="Partitions of topics that are created.")
+    kafka_replication: int = Field(1, ge=1, le=9, description="Copies of topics that are created.")
+    kafka_retention_days: float = Field(7, gt=0, description="Days that created topics keep messages.")
     log_path: Path | None = Field(None, description="File of the SQLite log; `log.sqlite` in the data dir if unset.")
     log_partitions: int = Field(1, ge=1, le=256, description="Partitions per topic of a log that is made anew.")
     log_max_bytes: int = Field(4 * 2**30, ge=2**20, description="Bytes the log keeps before the oldest go.")
@@ -144,6 +160,10 @@ class Settings(BaseSettings):
                 raise ValueError(f"{kind} must be one or more, with a name of its own each; got {names}")
         if self.ufrag_key is not None:
             _key_bytes(self.ufrag_key.get_secret_value(), "ufrag_key")
+        if self.kafka_security_protocol.startswith("SASL") and not (self.kafka_username and self.kafka_password):
+            raise ValueError(
+                f"{self.kafka_security_protocol} needs SIDETONE_KAFKA_USERNAME and SIDETONE_KAFKA_PASSWORD"
+            )
         return self
 
     @property

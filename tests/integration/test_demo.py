@@ -1,0 +1,91 @@
+"""The demo as a person runs it, judged by its own account and by asking the store afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidetone.settings import load
+from tests.integration.stack_tools import command, processes_of
+
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    ran = subprocess.run(
+        command("demo", "--headless", "--seconds", str(SECONDS), "--json", "--data-dir", str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 60,
+        check=False,
+        env={**os.environ, "SIDETONE_DATA_DIR": str(folder)},
+    )
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    assert processes_of(folder) == []
+    return folder, json.loads(ran.stdout)
+
+
+def test_nine_calls_in_three_regions_have_turns(demo: tuple[Path, dict[str, Any]]) -> None:
+    account = demo[1]
+    assert account["calls"] == 9
+    assert account["failed_calls"] == []
+    assert account["turns"] >= 9
+    assert set(account["regions"]) == {edge.region for edge in load().edges}
+    for region in account["regions"].values():
+        assert region["calls"] == 3
+        assert region["response_latency_ms"]["n"] > 0
+        assert 0 < region["response_latency_ms"]["p50"] <= region["response_latency_ms"]["p95"]
+        assert 0 <= region["packet_loss"] < 0.2
+
+
+def test_every_fact_emitted_is_stored_once(demo: tuple[Path, dict[str, Any]]) -> None:
+    facts = demo[1]["facts"]
+    assert {"packet", "frame", "leg", "turn", "session", "client", "input", "emitter"} <= set(facts)
+    for name, fact in facts.items():
+        assert fact["emitted"] == fact["accounted"] == fact["stored"] == fact["distinct"] > 0, name
+        assert fact["missing_chunks"] == 0
+        assert not any(fact["shed"].values())
+
+
+def test_measured_loss_is_the_injected_loss_packet_for_packet(demo: tuple[Path, dict[str, Any]]) -> None:
+    injected = demo[1]["injected"]
+    assert len({tuple(region["networks"]) for region in injected.values()}) == 3
+    for region in injected.values():
+        for way in ("uplink", "downlink"):
+            assert region[way]["streams"] == 3
+            assert region[way]["sent"] > 3 * SECONDS * 40
+            assert region[way]["measured_lost"] == region[way]["lost"]
+            assert region[way]["equal"] is True
+    assert sum(region["uplink"]["lost"] for region in injected.values()) > 0
+
+
+def test_platform_and_callers_tell_the_same_latency(demo: tuple[Path, dict[str, Any]]) -> None:
+    truth = demo[1]["truth"]
+    assert truth["heard"] > 0
+    assert truth["matched"] >= 0.9 * truth["heard"]
+    assert truth["error_ms"]["p50"] < 60
+
+
+def test_voice_never_ran_dry_at_the_transceiver(demo: tuple[Path, dict[str, Any]]) -> None:
+    assert demo[1]["underruns"] == 0
+
+
+def test_a_second_demo_replaces_the_first_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    ran = subprocess.run(
+        command("demo", "--headless", "--seconds", "1", "--data-dir", str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "holds something that no demo made" in ran.stderr
+    assert (tmp_path / "precious").read_text() == "mine"
