@@ -1,0 +1,148 @@
+"""A range's chunks become one block per UTC day; the same messages give the same blocks to the last byte."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.facts import START_NS, record, sample
+from collector import Intent, Opened, Planner, Range, open_range
+from eventlog.port import Message, TopicPartition
+from eventlog.schema import FACTS, PACKET, TURN, FactType
+
+DAY_NS = 86_400_000_000_000
+
+
+def messages(fact: FactType, count: int, seed: int, *, step_ns: int = 10**9, start_ns: int = START_NS) -> list[Message]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for offset in range(count):
+        batch = sample(fact, int(rng.integers(1, 6)), rng, start_ns=start_ns + offset * step_ns)
+        one = record(fact, batch, source="s", sequence=offset)
+        found.append(Message(one.where, offset, one.value, one.headers, None, START_NS))
+    return found
+
+
+def opened(found: list[Message], epoch: str = "e1") -> Opened:
+    source = Range(Intent(found[0].where, found[0].offset, found[-1].offset, epoch), tuple(found))
+    return open_range(source, late_after_s=60)
+
+
+def table(block_data: pa.Buffer) -> pa.Table:
+    with pa.ipc.open_stream(block_data) as reader:
+        return reader.read_all()
+
+
+@pytest.mark.parametrize("fact", FACTS.values(), ids=lambda fact: fact.name)
+def test_a_block_is_one_batch_with_every_row_as_it_was(fact: FactType) -> None:
+    found = messages(fact, 5, seed=1)
+    (block,) = opened(found).blocks
+    with pa.ipc.open_stream(block.data) as reader:
+        batches = list(reader)
+    assert len(batches) == 1
+    assert batches[0].schema == fact.schema
+    rows = [row for message in found for row in table(pa.py_buffer(message.value)).to_pylist()]
+    assert batches[0].to_pylist() == rows
+    assert (block.table, block.columns, block.rows) == (fact.table, tuple(fact.schema.names), len(rows))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([PACKET, TURN]), st.data())
+def test_a_replay_gives_identical_blocks_however_the_messages_arrive(
+    seed: int, fact: FactType, data: st.DataObject
+) -> None:
+    found = messages(fact, 8, seed, step_ns=DAY_NS // 3)
+    first = opened(found, epoch="e0")
+    cuts = sorted(data.draw(st.sets(st.integers(0, 8))) | {0, 8})
+    again = Planner("e9", max_rows=data.draw(st.integers(1, 9)), max_bytes=1, max_age_s=0)
+    again.reset([first.intent])
+    for a, b in pairwise(cuts):
+        again.add(found[a:b], now=0)
+    (replayed,) = again.take(now=0)
+    second = open_range(replayed, late_after_s=60)
+    assert [block.token for block in second.blocks] == [block.token for block in first.blocks]
+    assert [block.data.to_pybytes() for block in second.blocks] == [block.data.to_pybytes() for block in first.blocks]
+    assert len({block.token for block in first.blocks}) == len(first.blocks) > 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-40, 40), min_size=1, max_size=20), st.integers(0, DAY_NS - 1))
+def test_blocks_hold_one_utc_day_each_also_before_1970(days: list[int], within: int) -> None:
+    rng = np.random.default_rng(0)
+    times = [day * DAY_NS + within for day in days]
+    batch = sample(PACKET, len(days), rng)
+    at = PACKET.schema.get_field_index("observed_ns")
+    batch = batch.set_column(
+        at, PACKET.schema.field(at), pa.array(times, pa.int64()).cast(PACKET.schema.field(at).type)
+    )
+    one = record(PACKET, batch, source="s", sequence=0)
+    result = opened([Message(one.where, 0, one.value, one.headers, None, START_NS)])
+    if len(set(days)) > 31:
+        assert [letter.reason for letter in result.dead] == ["corrupt"]
+        return
+    stored: list[int] = []
+    for block in result.blocks:
+        of_block: Any = table(block.data).column("observed_ns").cast(pa.int64()).to_pylist()
+        assert len({time // DAY_NS for time in of_block}) == 1
+        stored += of_block
+    assert sorted(stored) == sorted(times)
+    assert len(result.blocks) == len(set(days))
+    assert result.rows == result.late_rows == len(days)
+
+
+def test_extreme_times_split_without_overflow() -> None:
+    rng = np.random.default_rng(0)
+    batch = sample(PACKET, 3, rng)
+    at = PACKET.schema.get_field_index("observed_ns")
+    times = pa.array([-(2**63) + 1, 0, 2**63 - 1], pa.int64()).cast(PACKET.schema.field(at).type)
+    one = record(PACKET, batch.set_column(at, PACKET.schema.field(at), times), source="s", sequence=0)
+    assert [block.rows for block in opened([Message(one.where, 0, one.value, one.headers, None, 0)]).blocks] == [
+        1,
+        1,
+        1,
+    ]
+
+
+def test_a_token_names_epoch_partition_range_and_day() -> None:
+    assert [block.token for block in opened(messages(TURN, 2, seed=3, step_ns=DAY_NS)).blocks] == [
+        "e1:sidetone.turns:0:0-1:2026-09-21",
+        "e1:sidetone.turns:0:0-1:2026-09-22",
+    ]
+
+
+def test_a_refused_message_becomes_a_dead_letter_and_costs_no_other() -> None:
+    found = messages(TURN, 4, seed=5)
+    found[1] = replace(found[1], value=found[1].value[:-1] + b"\x01")
+    found[2] = replace(found[2], headers={**found[2].headers, "ce_type": "sidetone.nothing.v1"}, key=b"\xff")
+    result = opened(found)
+    facts, dead = result.blocks
+    assert facts.rows == sum(int(found[i].headers["rows"]) for i in (0, 3))
+    letters = table(dead.data).to_pylist()
+    assert [(letter["offset"], letter["reason"]) for letter in letters] == [(1, "bad_checksum"), (2, "unknown_type")]
+    assert [letter["value"] for letter in letters] == [found[1].value, found[2].value]
+    assert letters[1]["key"] == b"\xff"
+    assert dict(letters[1]["headers"])["ce_type"] == "sidetone.nothing.v1"
+    assert (dead.table, dead.token) == ("dead_letters", "e1:sidetone.turns:0:0-3:dead")
+
+
+def test_runs_of_refused_messages_are_measured_at_both_ends() -> None:
+    found = messages(TURN, 9, seed=6)
+    for index in (0, 1, 3, 4, 5, 8):
+        found[index] = replace(found[index], value=b"")
+    result = opened(found)
+    assert (result.poison_head, result.poison_run, result.poison_tail) == (2, 3, 1)
+    nothing = opened([replace(message, value=b"") for message in found])
+    assert (nothing.poison_head, nothing.poison_run, nothing.poison_tail) == (9, 9, 9)
+
+
+def test_what_opening_raises_for_a_chunk_of_another_topic_is_a_dead_letter_too() -> None:
+    (one,) = messages(TURN, 1, seed=7)
+    result = opened([replace(one, where=TopicPartition(PACKET.topic, 0))])
+    assert [letter.reason for letter in result.dead] == ["wrong_topic"]

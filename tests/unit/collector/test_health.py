@@ -1,0 +1,63 @@
+"""What a collector answers about itself over HTTP."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from collector import CollectorHaltedError, Intent, Progress, Stage, open_range
+from collector.endpoint import Endpoint
+from collector.metrics import Health, Metrics
+from collector.ranges import Range
+from eventlog.port import Message, TopicPartition
+
+WHERE = TopicPartition("sidetone.turns", 0)
+
+
+def refused() -> Progress:
+    intent = Intent(WHERE, 0, 0, "e")
+    opened = open_range(Range(intent, (Message(WHERE, 0, b"", {}, None, 1),)), late_after_s=1)
+    return Progress(Stage.REFUSED, WHERE, intent, opened, opened.blocks[0], "no route", "unreachable")
+
+
+def test_readiness_follows_tables_group_and_store() -> None:
+    health = Health()
+    assert "tables" in health.not_ready()
+    health.migrated = True
+    assert "owns no partitions" in health.not_ready()
+    health.observe(Progress(Stage.TAKEN_OVER, partitions=9))
+    assert not health.not_ready()
+    health.observe(refused())
+    assert "no route" in health.not_ready()
+    health.observe(Progress(Stage.INSERTED))
+    assert not health.not_ready()
+    health.observe(Progress(Stage.FENCED))
+    assert "owns no partitions" in health.not_ready()
+
+
+def test_the_endpoint_tells_alive_from_ready_and_shows_metrics() -> None:
+    metrics = Metrics()
+    step = refused()
+    for stage in (Stage.OPENED, Stage.REFUSED, Stage.COMMITTED):
+        metrics.observe(Progress(stage, WHERE, step.intent, step.opened, step.block, "", "unreachable"))
+    with (
+        Endpoint(0, metrics.registry, lambda: "", lambda: "the store is away") as endpoint,
+        httpx.Client(base_url=f"http://127.0.0.1:{endpoint.port}") as client,
+    ):
+        assert client.get("/healthz").json() == {"status": "ok"}
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["detail"]) == (503, "the store is away")
+        text = client.get("/metrics").text
+        assert client.get("/nothing").status_code == 404
+    assert 'sidetone_collector_insert_retries_total{kind="unreachable",table="dead_letters"} 1.0' in text
+    assert 'sidetone_collector_dead_letters_total{reason="bad_header",topic="sidetone.turns"} 1.0' in text
+    assert 'sidetone_collector_freshness_seconds_count{topic="sidetone.turns"} 1.0' in text
+
+
+def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:
+    metrics = Metrics()
+    with (
+        Endpoint(0, metrics.registry, lambda: "", lambda: "") as endpoint,
+        pytest.raises(CollectorHaltedError, match="set another"),
+    ):
+        Endpoint(endpoint.port, metrics.registry, lambda: "", lambda: "")
