@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
+from eventlog.schema import LEG, PACKET
 from relay.edge.flows import Flow
 
 HEAD_BYTES: Final = 64
@@ -41,14 +42,14 @@ class Capture:
         self.packets: list[PacketRow] = []
         self.legs: list[LegRow] = []
         self.captured = 0
-        self.shed: Counter[str] = Counter()
+        self.shed: dict[str, Counter[str]] = {PACKET.name: Counter(), LEG.name: Counter()}
         self.broken = False
 
     def packet(self, flow: Flow, tap: int, data: bytes, at_ns: int, tos: int) -> None:
         """Keep one RTP packet, at least its fixed header long, seen at a tap."""
         self.captured += 1
         if len(self.packets) >= self._capacity:
-            self.shed["full"] += 1
+            self.shed[PACKET.name]["full"] += 1
             self.broken = True  # later sequence numbers will show a gap that the network did not make
             return
         self.packets.append((flow.session or flow, tap, at_ns, tos, len(data), data[:HEAD_BYTES]))
@@ -56,7 +57,7 @@ class Capture:
     def leg(self, row: LegRow) -> None:
         """Keep one RTT sample."""
         if len(self.legs) >= self._capacity:
-            self.shed["full_legs"] += 1
+            self.shed[LEG.name]["full"] += 1
             return
         self.legs.append(row)
 

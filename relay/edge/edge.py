@@ -41,7 +41,7 @@ class Counters:
         overflowed: datagrams that the kernel dropped before they were read.
         captured: RTP packets seen with facts on; equals emitted plus waiting plus shed.
         emitted: facts handed on, by type.
-        shed: rows that became no fact, by reason.
+        shed: rows that became no fact, by type and reason.
 
     """
 
@@ -54,7 +54,7 @@ class Counters:
     overflowed: int
     captured: int
     emitted: dict[str, int]
-    shed: dict[str, int]
+    shed: dict[str, dict[str, int]]
 
 
 class Edge:
@@ -83,7 +83,8 @@ class Edge:
         self._selector.register(self._public, selectors.EVENT_READ, self._from_public)
         self._selector.register(self._internal, selectors.EVENT_READ, self._from_internal)
         self._chores: list[Iterator[None]] = []
-        self._next_flush_ns = self._next_sweep_ns = self._next_log_ns = 0
+        self._next_flush_ns = self._next_sweep_ns = 0
+        self._next_log_ns = time.monotonic_ns() + _LOG_NS
         self._telemetry_errors = 0
         self._logged: Counters | None = None
 
@@ -140,7 +141,7 @@ class Edge:
             overflowed=self._public.overflowed + self._internal.overflowed,
             captured=self._capture.captured,
             emitted=dict(self._flusher.emitted),
-            shed=dict(self._capture.shed),
+            shed={name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons},
         )
 
     def _turn(self) -> None:

@@ -157,10 +157,10 @@ class FlowTable:
     def sweep(self, now_ns: int) -> Iterator[None]:
         """Close what is idle or was never answered, in slices: yields so that voice can go on."""
         for n, flow in enumerate(list(self.by_address.values()), 1):
-            if now_ns - flow.seen_ns > self._idle_ns:
-                self._close_if_open(flow, "idle")
-            elif not flow.answered and now_ns - flow.opened_ns > self._unanswered_ns:
+            if not flow.answered and now_ns - flow.opened_ns > self._unanswered_ns:
                 self._close_if_open(flow, "unanswered")
+            elif now_ns - flow.seen_ns > self._idle_ns:
+                self._close_if_open(flow, "idle")
             if n % _SWEEP_SLICE == 0:
                 yield
 

@@ -6,6 +6,7 @@ that would contend with it, and no pause longer than a slice.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from eventlog.schema import LEG, NAME, PACKET, TIME, UUID_TYPE, FactType
+from eventlog.schema import LEG, PACKET, TIME, UUID_TYPE, FactType
 from relay.edge import heads
 from relay.edge.capture import TAPS, UNKNOWN_TOS, Capture, LegRow, PacketRow
 from relay.edge.config import EdgeConfig
@@ -31,8 +32,11 @@ StreamKey = tuple[bytes, int, int]
 class FactSink(Protocol):
     """What takes facts: `eventlog.emitter.Emitter`. It never blocks."""
 
-    def add_columns(self, fact: FactType, columns: Mapping[str, Array], rows: int) -> None:
-        """Take rows of one type, by columns."""
+    def add_columns(self, fact: FactType, columns: Mapping[str, Array | str], rows: int) -> None:
+        """Take rows of one type, by columns; one string stands for all rows."""
+
+    def shed(self, fact: FactType, reason: str, rows: int) -> None:
+        """Account for rows that were seen and given up."""
 
 
 class _Stream:
@@ -55,22 +59,32 @@ class Flusher:
         self._streams: dict[StreamKey, _Stream] = {}
         self._per_session: dict[bytes, int] = {}
         self._waiting: list[PacketRow] = []
+        self._reported = {PACKET.name: Counter[str](), LEG.name: Counter[str]()}
         self.emitted = {PACKET.name: 0, LEG.name: 0}
 
     def flush(self, now_ns: int, *, last: bool = False) -> Iterator[None]:
         """Emit all rows whose session is known; `now_ns` is UTC. With `last`, nothing is left waiting."""
         packets, legs, broken = self._capture.take()
-        if broken:
-            # Rows are missing, so sequence numbers would show losses that the network did not make: count afresh.
-            self._streams.clear()
-            self._per_session.clear()
         rows, sessions = self._resolve(self._waiting + packets, now_ns, last=last)
         if rows:
             yield from self._packets(rows, sessions)
         if legs:
             self._legs(legs)
         yield
+        if broken:
+            # The rows after these are missing: sequence numbers would show losses that the network did not make.
+            self._streams.clear()
+            self._per_session.clear()
         self._forget_idle(now_ns)
+        self._report_shed()
+
+    def _report_shed(self) -> None:
+        for fact in (PACKET, LEG):
+            reported, total = self._reported[fact.name], self._capture.shed[fact.name]
+            for reason, rows in total.items():
+                if rows > reported[reason]:
+                    self._sink.shed(fact, reason, rows - reported[reason])
+                    reported[reason] = rows
 
     def _resolve(self, rows: list[PacketRow], now_ns: int, *, last: bool) -> tuple[list[PacketRow], list[bytes]]:
         """Split off the rows whose session is not known yet; they wait a bounded time in bounded number."""
@@ -88,7 +102,7 @@ class Flusher:
             elif row[2] >= oldest_ns and len(self._waiting) < room:
                 self._waiting.append(row)
             else:
-                self._capture.shed["no_session"] += 1
+                self._capture.shed[PACKET.name]["no_session"] += 1
         return known, sessions
 
     def _packets(self, rows: list[PacketRow], sessions: list[bytes]) -> Iterator[None]:
@@ -109,7 +123,7 @@ class Flusher:
         for key, index in _by_stream(sessions, taps, head.ssrc):
             stream = self._stream(key)
             if stream is None:
-                self._capture.shed["streams"] += len(index)
+                self._capture.shed[PACKET.name]["streams"] += len(index)
                 keep[index] = False
                 continue
             stream.last_ns = int(at_ns[index[-1]])
@@ -120,9 +134,9 @@ class Flusher:
             reordered[index] = arrivals.reordered
             duplicate[index] = arrivals.duplicate
             yield
-        columns: dict[str, Array] = {
+        columns: dict[str, Array | str] = {
             "session_id": _uuids(sessions),
-            "region": _constant(self._config.region, len(rows)),
+            "region": self._config.region,
             "observed_ns": pa.array(at_ns).cast(TIME),
             "tap": _names(taps, TAPS),
             "stream": pa.array(head.ssrc),
@@ -141,7 +155,9 @@ class Flusher:
         }
         if not keep.all():
             chosen = pa.array(keep)
-            columns = {name: column.filter(chosen) for name, column in columns.items()}
+            columns = {
+                name: column if isinstance(column, str) else column.filter(chosen) for name, column in columns.items()
+            }
         self._emit(PACKET, columns, int(keep.sum()))
 
     def _legs(self, rows: list[LegRow]) -> None:
@@ -150,19 +166,19 @@ class Flusher:
             for row in rows
             if (session := row.session.session if isinstance(row.session, Flow) else row.session) is not None
         ]
-        self._capture.shed["no_session_legs"] += len(rows) - len(known)
-        columns: dict[str, Array] = {
+        if len(known) < len(rows):
+            self._capture.shed[LEG.name]["no_session"] += len(rows) - len(known)
+        columns: dict[str, Array | str] = {
             "session_id": _uuids([session for session, _ in known]),
-            "region": _constant(self._config.region, len(known)),
+            "region": self._config.region,
             "observed_ns": pa.array([row.at_ns for _, row in known], pa.int64()).cast(TIME),
             "leg": pa.array([row.leg for _, row in known], pa.string()).dictionary_encode(),
-            "method": _constant("stun", len(known)),
+            "method": "stun",
             "rtt_us": pa.array([min(row.rtt_ns // 1000, _US_MAX) for _, row in known], pa.uint32()),
-            "remote_region": pa.nulls(len(known), NAME),
         }
         self._emit(LEG, columns, len(known))
 
-    def _emit(self, fact: FactType, columns: Mapping[str, Array], rows: int) -> None:
+    def _emit(self, fact: FactType, columns: Mapping[str, Array | str], rows: int) -> None:
         if rows:
             self._sink.add_columns(fact, columns, rows)
             self.emitted[fact.name] += rows
@@ -201,10 +217,6 @@ def _by_stream(
 
 def _uuids(sessions: Sequence[bytes]) -> Array:
     return pa.Array.from_buffers(UUID_TYPE, len(sessions), [None, pa.py_buffer(b"".join(sessions))])
-
-
-def _constant(value: str, rows: int) -> Array:
-    return _names(np.zeros(rows, dtype=np.int32), (value,))
 
 
 def _names(codes: npt.NDArray[np.int32], values: Sequence[str]) -> Array:

@@ -220,7 +220,7 @@ def test_telemetry_gives_way_and_voice_does_not(
     bench.up(check(f"{ufrag()}:theirs"))
     assert sum(len(bench.up(rtp(n))) for n in range(50)) == 50
     assert len(bench.capture.packets) == 10
-    assert bench.capture.shed == {"full": 40}
+    assert bench.capture.shed["packet"] == {"full": 40}
     assert bench.capture.captured == 50
 
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from eventlog.schema import FactType
+from relay.edge import EdgeConfig, Limits
+from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
+from relay.edge.flows import Flow
+from relay.edge.flush import Flusher
+
+MS = 1_000_000
+Rtp = Callable[..., bytes]
+
+
+class Sink:
+    """Keeps facts as rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.given_up: Counter[tuple[str, str]] = Counter()
+
+    def shed(self, fact: FactType, reason: str, rows: int) -> None:
+        self.given_up[fact.name, reason] += rows
+
+    def add_columns(self, fact: FactType, columns: Mapping[str, Any], rows: int) -> None:
+        given = {
+            name: [values] * rows if isinstance(values, str) else values.to_pylist() for name, values in columns.items()
+        }
+        assert set(given) | {"host_id", "remote_region"} >= set(fact.schema.names)
+        self.rows += [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+
+
+def flow(session: bytes | None) -> Flow:
+    made = Flow(("192.0.2.1", 1), b"", ("10.0.0.1", 1), 0)
+    made.session = session
+    return made
+
+
+@dataclasses.dataclass
+class Path:
+    """Capture to sink."""
+
+    config: EdgeConfig
+
+    def __post_init__(self) -> None:
+        self.sink = Sink()
+        self.capture = Capture(self.config.limits.rows)
+        self.flusher = Flusher(self.config, self.capture, self.sink)
+
+    def flush(self, now_ns: int = 0, *, last: bool = False) -> list[dict[str, Any]]:
+        self.sink.rows.clear()
+        for _ in self.flusher.flush(now_ns, last=last):
+            pass
+        return list(self.sink.rows)
+
+
+@pytest.fixture
+def path(config: EdgeConfig) -> Path:
+    return Path(config)
+
+
+def test_streams_are_told_apart_by_session_tap_and_ssrc(path: Path, rtp: Rtp) -> None:
+    one, two = flow(b"1" * 16), flow(b"2" * 16)
+    for n in range(0, 9, 2):
+        for who, tap, ssrc in ((one, EDGE_UP, 7), (two, EDGE_UP, 7), (one, EDGE_DOWN, 7), (one, EDGE_UP, 8)):
+            path.capture.packet(who, tap, rtp(n, ssrc=ssrc), n * 20 * MS, -1)
+    rows = path.flush()
+    assert len(rows) == 20
+    for key in {(row["session_id"], row["tap"], row["stream"]) for row in rows}:
+        mine = [row for row in rows if (row["session_id"], row["tap"], row["stream"]) == key]
+        assert [row["ext_seq"] for row in mine] == [0, 2, 4, 6, 8]
+        assert [row["newly_lost"] for row in mine] == [0, 1, 1, 1, 1]
+        assert [row["transit_delta_us"] for row in mine] == [None, 0, 0, 0, 0]
+        assert [row["dscp"] for row in mine] == [None] * 5
+
+
+def test_state_goes_on_from_flush_to_flush(path: Path, rtp: Rtp) -> None:
+    one = flow(b"1" * 16)
+    path.capture.packet(one, EDGE_UP, rtp(1), 0, 0)
+    path.flush()
+    path.capture.packet(one, EDGE_UP, rtp(4), 61 * MS, 0)
+    (row,) = path.flush()
+    assert (row["newly_lost"], row["transit_delta_us"]) == (2, 1000)
+
+
+def test_rows_shed_by_the_edge_are_not_reported_as_lost_by_the_network(config: EdgeConfig, rtp: Rtp) -> None:
+    path = Path(dataclasses.replace(config, limits=Limits(rows=3)))
+    one = flow(b"1" * 16)
+    for n in range(10):
+        path.capture.packet(one, EDGE_UP, rtp(n), n * 20 * MS, 0)
+    assert [row["ext_seq"] for row in path.flush()] == [0, 1, 2]
+    for n in range(10, 12):
+        path.capture.packet(one, EDGE_UP, rtp(n), n * 20 * MS, 0)
+    assert [(row["ext_seq"], row["newly_lost"]) for row in path.flush()] == [(10, 0), (11, 0)]
+    assert path.sink.given_up == {("packet", "full"): 7}
+
+
+def test_rows_wait_for_their_session_but_not_for_ever(path: Path, rtp: Rtp) -> None:
+    early, never = flow(None), flow(None)
+    for n in range(3):
+        path.capture.packet(early, EDGE_UP, rtp(n), n, 0)
+        path.capture.packet(never, EDGE_UP, rtp(n), n, 0)
+    assert path.flush(100 * MS) == []
+    early.session = b"1" * 16
+    assert [row["ext_seq"] for row in path.flush(200 * MS)] == [0, 1, 2]
+    assert path.flush(3_000 * MS) == []
+    assert path.sink.given_up == {("packet", "no_session"): 3}
+
+
+def test_the_last_flush_leaves_nothing_waiting(path: Path, rtp: Rtp) -> None:
+    path.capture.packet(flow(None), EDGE_UP, rtp(1), 0, 0)
+    path.capture.leg(LegRow(flow(None), "client_edge", 0, 5))
+    assert path.flush(0, last=True) == []
+    assert path.sink.given_up == {("packet", "no_session"): 1, ("leg", "no_session"): 1}
+
+
+def test_an_idle_stream_is_forgotten(path: Path, rtp: Rtp) -> None:
+    one = flow(b"1" * 16)
+    path.capture.packet(one, EDGE_UP, rtp(1), 0, 0)
+    path.flush(0)
+    path.flush(61_000 * MS)
+    path.capture.packet(one, EDGE_UP, rtp(9), 62_000 * MS, 0)
+    assert [row["newly_lost"] for row in path.flush(62_000 * MS)] == [0]
+
+
+def test_round_trips_become_legs(path: Path) -> None:
+    path.capture.leg(LegRow(b"1" * 16, "client_edge", 5 * MS, 30_500_999))
+    (row,) = path.flush()
+    assert (row["leg"], row["method"], row["rtt_us"], row["session_id"]) == ("client_edge", "stun", 30_500, b"1" * 16)
