@@ -31,6 +31,34 @@
             AND user_until_ns >= user_ns + toIntervalMillisecond(barge_in_ms)
             AND NOT backchannel
     ),
+    -- What each utterance got: the agent's next onset, or the user's next words. An utterance that ends while the agent
+    -- speaks waits for nothing here; the barge-in and talk-over rules judge it.
+    utterances AS
+    (
+        SELECT
+            *,
+            arrayFirstOrNull(x -> x.1 > start_ns, onsets).1 AS onset_ns,
+            least(ifNull(onset_ns, known_ns), ifNull(next_ns, known_ns)) AS until_ns,
+            (toUnixTimestamp64Nano(until_ns) - toUnixTimestamp64Nano(end_ns)) / 1e6 AS waited_ms
+        FROM
+        (
+            SELECT
+                u.session_id AS session_id,
+                h.region AS region,
+                u.turn_id AS turn_id,
+                u.start_ns AS start_ns,
+                u.end_ns AS end_ns,
+                leadInFrame(toNullable(u.start_ns)) OVER (
+                    PARTITION BY u.session_id ORDER BY u.start_ns ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+                ) AS next_ns,
+                coalesce(h.closed_ns, h.seen_ns) AS known_ns,
+                h.agent_speech AS onsets
+            FROM user_speech AS u
+            INNER JOIN horizons AS h ON u.session_id = h.session_id
+            WHERE NOT u.backchannel
+        )
+        WHERE isNotNull(end_ns) AND NOT arrayExists(x -> x.1 <= end_ns AND (isNull(x.2) OR x.2 > end_ns), onsets)
+    ),
     -- Mutual silence: from where the furthest speech so far ended to where the next begins, or to the call's end.
     silences AS MATERIALIZED
     (
@@ -82,38 +110,18 @@
             assumeNotNull(response_ms), late_ms,
             concat('the agent began ', toString(round(response_ms)), ' ms after the user had finished')
         FROM turns
-        WHERE response_ms > late_ms AND response_ms <= miss_ms
-            AND (isNull(next_user_ns) OR next_user_ns >= agent_started_ns)
+        WHERE response_ms > late_ms AND response_ms < miss_ms
 
         UNION ALL
         SELECT
-            t.session_id, t.region, t.turn_id, assumeNotNull(t.user_stopped_ns) AS stopped_ns, 'missed_response', 'agent',
-            (toUnixTimestamp64Nano(assumeNotNull(
-                least(
-                    coalesce(t.agent_started_ns, h.closed_ns, h.seen_ns),
-                    coalesce(t.next_user_ns, t.agent_started_ns, h.closed_ns, h.seen_ns)
-                )
-            )) - toUnixTimestamp64Nano(stopped_ns)) / 1e6 AS waited_ms,
-            miss_ms,
-            if(
-                ifNull(t.next_user_ns < coalesce(t.agent_started_ns, h.closed_ns, h.seen_ns), 0),
-                concat('no answer: the user spoke again after ', toString(round(waited_ms)), ' ms'),
-                concat('no answer for ', toString(round(waited_ms)), ' ms')
+            session_id, region, turn_id, assumeNotNull(end_ns), 'missed_response', 'agent', waited_ms,
+            if(until_ns = next_ns, late_ms, miss_ms),
+            concat(
+                'no answer for ', toString(round(waited_ms)), ' ms',
+                if(ifNull(until_ns = next_ns, 0), ', then the user spoke again', '')
             )
-        FROM turns AS t
-        INNER JOIN horizons AS h ON t.session_id = h.session_id
-        WHERE isNotNull(t.user_stopped_ns) AND NOT t.backchannel
-            AND (isNull(t.revoked_ns) OR t.revoked_ns < t.user_stopped_ns)
-            AND (
-                (
-                    coalesce(h.closed_ns, h.seen_ns) >= t.user_stopped_ns + toIntervalMillisecond(miss_ms)
-                    AND (isNull(t.agent_started_ns) OR t.agent_started_ns > t.user_stopped_ns + toIntervalMillisecond(miss_ms))
-                )
-                OR (
-                    isNotNull(t.next_user_ns) AND t.next_user_ns > t.user_stopped_ns
-                    AND (isNull(t.agent_started_ns) OR t.agent_started_ns > t.next_user_ns)
-                )
-            )
+        FROM utterances
+        WHERE waited_ms >= miss_ms OR (until_ns = next_ns AND waited_ms > late_ms)
 
         UNION ALL
         SELECT

@@ -23,20 +23,29 @@
     ),
     horizons AS MATERIALIZED
     (
-        SELECT t.session_id AS session_id, t.seen_ns AS seen_ns, c.closed_ns AS closed_ns, c.closed_by AS closed_by
+        SELECT
+            t.session_id AS session_id, t.region AS region, t.seen_ns AS seen_ns, a.agent_speech AS agent_speech,
+            c.closed_ns AS closed_ns, c.closed_by AS closed_by
         FROM
         (
-            SELECT session_id, max(seen) AS seen_ns
+            SELECT session_id, max(place) AS region, max(seen) AS seen_ns
             FROM
             (
-                SELECT session_id, observed_ns AS seen FROM turn_facts
+                SELECT session_id, region AS place, observed_ns AS seen FROM turn_facts
                 UNION ALL
-                SELECT session_id, toDateTime64(second, 9, 'UTC') AS seen
+                SELECT session_id, toString(region) AS place, toDateTime64(second, 9, 'UTC') AS seen
                 FROM sidetone.packets_1s
                 WHERE session_id IN (SELECT session_id FROM turn_facts)
                     AND second >= {from:DateTime64(9, 'UTC')} AND second < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
             )
             GROUP BY session_id
         ) AS t
+        LEFT JOIN
+        (
+            SELECT session_id, arraySort(groupArray((start_ns, end_ns))) AS agent_speech
+            FROM speech
+            WHERE who = 'agent'
+            GROUP BY session_id
+        ) AS a ON t.session_id = a.session_id
         LEFT JOIN closings AS c ON t.session_id = c.session_id
     )

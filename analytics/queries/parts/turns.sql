@@ -4,41 +4,65 @@
             session_id,
             turn_id,
             any(region) AS region,
-            min(at_ns) AS began_ns,
-            minOrNullIf(at_ns, kind = 'user_speech_started') AS user_started_ns,
             minOrNullIf(at_ns, kind = 'agent_audio_started') AS agent_started_ns,
-            maxOrNullIf(at_ns, kind = 'endpoint_revoked') AS revoked_ns,
-            countIf(kind = 'backchannel') > 0 AS backchannel,
+            groupArrayIf(at_ns, kind = 'user_speech_started') AS onsets,
             groupArrayIf((at_ns, observed_ns), kind = 'user_speech_stopped') AS stops,
-            groupArrayIf((at_ns, silence_ms), kind = 'endpoint_decided') AS decisions,
+            groupArrayIf(at_ns, kind = 'backchannel') AS backchannels,
+            arraySort(groupArrayIf((at_ns, silence_ms), kind = 'endpoint_decided')) AS decisions,
+            groupArrayIf(at_ns, kind = 'endpoint_revoked') AS revocations,
             groupArrayIf(at_ns, kind = 'response_requested') AS requests,
-            groupArrayIf(at_ns, kind = 'model_first_audio') AS audios,
-            countIf(kind IN ('user_speech_started', 'user_speech_stopped')) AS said
+            groupArrayIf(at_ns, kind = 'model_first_audio') AS voiced
         FROM turn_facts
         WHERE turn_id > 0
         GROUP BY session_id, turn_id
-        HAVING said > 0
     ),
-    -- The answer belongs to the decision before it, the decision to the last acoustic end before it. Where no end lies
-    -- before the decision the first one counts: the agent began while the user spoke, and the latency is negative.
+    -- What the user said in the turn: a backchannel carries the number of the turn to come but is no part of it.
+    turn_words AS
+    (
+        SELECT
+            *,
+            arraySort(arrayFilter(x -> NOT has(backchannels, x), onsets)) AS spoken,
+            arraySort(arrayFilter(
+                x -> empty(backchannels) OR NOT has(backchannels, arrayMax(arrayFilter(y -> y <= x.1, onsets))), stops
+            )) AS ended,
+            -- Only what came before the answer can have led to it.
+            arrayFilter(x -> isNull(agent_started_ns) OR x.1 <= agent_started_ns, decisions) AS led,
+            arrayFilter(x -> isNull(agent_started_ns) OR x <= agent_started_ns, revocations) AS called_off,
+            arrayFilter(x -> x <= agent_started_ns, requests) AS asked,
+            arrayFilter(x -> x <= agent_started_ns, voiced) AS sounded
+        FROM turn_marks
+        WHERE notEmpty(spoken) OR notEmpty(ended)
+    ),
+    turn_decisions AS
+    (
+        SELECT
+            session_id, turn_id, region, agent_started_ns, ended,
+            if(notEmpty(spoken), spoken[1], ended[1].1) AS began_ns,
+            empty(led) OR (notEmpty(called_off) AND arrayMax(called_off) > led[-1].1) AS undecided,
+            if(undecided, NULL, led[-1].1) AS decided_ns,
+            if(undecided, NULL, led[-1].2) AS decided_silence_ms,
+            if(empty(asked), NULL, arrayMax(asked)) AS requested_ns,
+            if(empty(sounded), NULL, arrayMax(sounded)) AS first_audio_ns,
+            if(undecided, agent_started_ns, led[-1].1) AS limit_ns
+        FROM turn_words
+    ),
+    turn_ends AS
+    (
+        SELECT
+            * EXCEPT (ended),
+            arrayFilter(x -> isNull(limit_ns) OR x.1 <= limit_ns, ended) AS before,
+            -- Where no acoustic end lies before the decision the first counts: the agent began while the user spoke, and
+            -- the latency is negative.
+            multiIf(empty(ended), NULL, empty(before), ended[1].1, before[-1].1) AS user_stopped_ns,
+            if(empty(before), NULL, before[-1].2) AS stop_seen_ns
+        FROM turn_decisions
+    ),
     turns AS MATERIALIZED
     (
         SELECT
-            * EXCEPT (stops, decisions, requests, audios),
-            arrayFilter(x -> isNull(agent_started_ns) OR x.1 <= agent_started_ns, decisions) AS led,
-            if(empty(led), NULL, arraySort(x -> x.1, led)[-1].1) AS decided_ns,
-            if(empty(led), NULL, arraySort(x -> x.1, led)[-1].2) AS decided_silence_ms,
-            if(empty(arrayFilter(x -> x <= agent_started_ns, requests) AS asked), NULL, arrayMax(asked)) AS requested_ns,
-            if(empty(arrayFilter(x -> x <= agent_started_ns, audios) AS voiced), NULL, arrayMax(voiced)) AS first_audio_ns,
-            coalesce(decided_ns, agent_started_ns) AS limit_ns,
-            arrayFilter(x -> isNull(limit_ns) OR x.1 <= limit_ns, stops) AS ends,
-            multiIf(empty(stops), NULL, empty(ends), arrayMin(x -> x.1, stops), arrayMax(x -> x.1, ends)) AS user_stopped_ns,
-            if(empty(ends), NULL, arraySort(ends)[-1].2) AS stop_seen_ns,
-            (toUnixTimestamp64Nano(agent_started_ns) - toUnixTimestamp64Nano(user_stopped_ns)) / 1e6 AS response_ms,
-            leadInFrame(user_started_ns) OVER (
-                PARTITION BY session_id ORDER BY turn_id ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
-            ) AS next_user_ns
-        FROM turn_marks
+            * EXCEPT (before),
+            (toUnixTimestamp64Nano(agent_started_ns) - toUnixTimestamp64Nano(user_stopped_ns)) / 1e6 AS response_ms
+        FROM turn_ends
     ),
     -- Turns that began in the window.
     window_turns AS MATERIALIZED
