@@ -1,4 +1,4 @@
-"""What each metric means: name, definition, unit, source, version."""
+"""What each metric means: name, definition, unit, source, version. `docs/metrics.md` is made from this."""
 
 from __future__ import annotations
 
@@ -8,13 +8,195 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. A changed definition is a new version, so that numbers of both can stand side by side."""
+    """One metric.
+
+    A changed definition is a new version, so that numbers of both can stand side by side: the facts allow computing
+    either.
+
+    Attributes:
+        name: as columns and pages call it.
+        group: heading under which the documentation lists it.
+        definition: how it is computed from facts, and when it is NULL.
+        unit: of the number.
+        source: the standard or paper that it follows; `Sidetone` where the definition is our own.
+        version: of the definition.
+
+    """
 
     name: str
+    group: str
     definition: str
     unit: str
     source: str
     version: int = 1
 
 
-CATALOGUE: Final[dict[str, Metric]] = {}
+_LATENCY: Final = "Latency"
+_NETWORK: Final = "Network"
+_ERRORS: Final = "Turn-taking errors"
+_COUNTS: Final = "Counts"
+
+_METRICS: Final = (
+    Metric("calls", _COUNTS, "Calls offered in the window.", "count", "Sidetone"),
+    Metric(
+        "turns",
+        _COUNTS,
+        "User turns: what the user says until it is answered, and the answer. A turn counts in the window in which its "
+        "first word lies. Backchannels are no turns.",
+        "count",
+        "Sidetone",
+    ),
+    Metric(
+        "response_latency",
+        _LATENCY,
+        "Agent's first voiced packet less the acoustic end of the user's speech, of the same turn and on one clock, "
+        "at the relay. The acoustic end is the last one before the decision that led to the answer. Negative where "
+        "the agent began first, and kept so. NULL where either is missing. Percentiles are elements of the window's "
+        "own turns (never averaged, never interpolated); p99 on fewer than 100 turns is marked.",
+        "ms",
+        "Full-Duplex-Bench (arXiv 2503.04721), without its clipping to 0",
+    ),
+    Metric(
+        "latency_coverage",
+        _LATENCY,
+        "Turns with a response latency ÷ turns. NULL without turns.",
+        "ratio",
+        "Sidetone",
+    ),
+    Metric(
+        "listener_latency",
+        _LATENCY,
+        "Estimate of what the caller waited: response latency + network up + network down + the client's receive "
+        "buffer. Each way of the network is half of the median round trip within 15 s of the turn (symmetric "
+        "assumed): client to edge plus edge to transceiver, or else client to transceiver. The receive buffer is the "
+        "growth of W3C jitterBufferDelay ÷ growth of jitterBufferEmittedCount. NULL if any part is unknown.",
+        "ms",
+        "W3C webrtc-stats; Sidetone",
+    ),
+    Metric(
+        "latency_parts",
+        _LATENCY,
+        "Parts of a turn's response: uplink jitter buffer (acoustic end to decision, less the silence that the "
+        "decision waited for in media time), VAD hangover (to when the end of speech was known), endpoint wait (to "
+        "the decision), request, model first audio, pacing (to the first voiced packet). They sum to the response "
+        "latency; what no part covers is shown as unmeasured. A part that was not measured is NULL and drawn as a "
+        "gap.",
+        "ms",
+        "Sidetone",
+    ),
+    Metric(
+        "packet_loss",
+        _NETWORK,
+        "Σ lost ÷ (Σ packets - Σ duplicates + Σ lost) at the edge, from client to edge, where lost is what each "
+        "arrival shows to be missing, taken back when it turns up. Windows add up. Losses after a stream's last "
+        "packet cannot be seen. NULL without packets.",
+        "ratio",
+        "RFC 3550 A.1, A.3; duplicates apart",
+    ),
+    Metric(
+        "downlink_loss",
+        _NETWORK,
+        "Growth of packetsLost ÷ growth of (packetsReceived + packetsLost) in the clients' inbound-rtp reports. NULL "
+        "without reports.",
+        "ratio",
+        "W3C webrtc-stats",
+    ),
+    Metric(
+        "jitter_mean",
+        _NETWORK,
+        "Mean of |D|, the change in transit time from packet to packet, at the edge. This is not RFC 3550's running J, "
+        "which has no meaning over a window of many streams. NULL where unmeasured.",
+        "ms",
+        "RFC 3550 §6.4.1 (D)",
+    ),
+    Metric(
+        "jitter_p95",
+        _NETWORK,
+        "95th percentile of |D| at the edge, from mergeable sketches with a relative error of at most 1 %.",
+        "ms",
+        "RFC 3550 §6.4.1 (D); DDSketch",
+    ),
+    Metric(
+        "agent_cut_user",
+        _ERRORS,
+        "The agent began an answer while the user was speaking, or in a pause after which the user went on within 1 s. "
+        "With hindsight only: within that second a resumption and a new interjection look alike and both count here. "
+        "Backchannels do not.",
+        "count; rate per turn",
+        "Full-Duplex-Bench pause handling; 1 s",
+    ),
+    Metric(
+        "late_response",
+        _ERRORS,
+        "Response latency above 2.5 s and below 5 s.",
+        "count; rate per turn",
+        "Sidetone",
+    ),
+    Metric(
+        "missed_response",
+        _ERRORS,
+        "After the user's words no answer began within 5 s, or the user spoke again, unanswered, after more than 2.5 "
+        "s. Words that end while the agent is speaking are left to the barge-in rules. A call that ended sooner than "
+        "5 s after the words tells nothing and is not counted.",
+        "count; rate per turn",
+        "Sidetone",
+    ),
+    Metric(
+        "false_barge_in",
+        _ERRORS,
+        "The agent gave way, and the user spoke for less than 200 ms in the 2 s after; or it gave way to a backchannel.",
+        "count; rate per turn",
+        "LiveKit's 2 s of silence; 200 ms is ours",
+    ),
+    Metric(
+        "missed_barge_in",
+        _ERRORS,
+        "The user spoke up for 200 ms or more, over 1 s into the agent's speech, not as a backchannel, and the agent "
+        "went on until the user had stopped or for 2 s. Right-censored: such cases have no stop latency and would "
+        "bias its percentiles if dropped, so they are counted apart.",
+        "count; rate per turn",
+        "Full-Duplex-Bench v1.5 (arXiv 2507.23159)",
+    ),
+    Metric(
+        "talk_over",
+        _ERRORS,
+        "Both spoke for 0.5 s or more and the agent's speech did not end by giving way. Backchannels do not count.",
+        "count; rate per turn",
+        "Sidetone",
+    ),
+    Metric(
+        "dead_air",
+        _ERRORS,
+        "Mutual silence of more than 3 s between utterances or before the call's end, charged to the side whose turn "
+        "it was: the one that did not speak last. The overview counts the agent's.",
+        "count; rate per turn",
+        "Sidetone",
+    ),
+    Metric(
+        "abandoned",
+        _ERRORS,
+        "The user hung up after waiting more than 2.5 s for an answer, or waited 15 s. A hang-up sooner is a goodbye.",
+        "count; rate per turn",
+        "LiveKit's user_away_timeout (15 s); 2.5 s is ours",
+    ),
+    Metric(
+        "errors_per_turn",
+        _ERRORS,
+        "Turn-taking errors charged to the agent's side ÷ turns that began in the window. Kinds may overlap (a missed "
+        "barge-in is often a talk-over), so the sum over kinds is not the number of bad turns. NULL without turns.",
+        "ratio",
+        "Sidetone",
+    ),
+)
+
+CATALOGUE: Final[dict[str, Metric]] = {metric.name: metric for metric in _METRICS}
+ERROR_KINDS: Final = (
+    "agent_cut_user",
+    "late_response",
+    "missed_response",
+    "false_barge_in",
+    "missed_barge_in",
+    "talk_over",
+    "dead_air",
+    "abandoned",
+)
