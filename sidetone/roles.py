@@ -168,8 +168,13 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
 
 
 def run_collector(settings: Settings) -> None:
-    """Load the log into the store until SIGTERM, then what is left of it."""
-    from collector import CollectorConfig
+    """Load the log into the store until SIGTERM, then what is left of it.
+
+    Raises:
+        SettingsError: it halted and needs a person; the message says what for.
+
+    """
+    from collector import CollectorConfig, CollectorHaltedError
     from collector import run_collector as collect
 
     async def run() -> None:
@@ -182,15 +187,28 @@ def run_collector(settings: Settings) -> None:
             on_ready=process.notify_ready,
         )
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except CollectorHaltedError as error:
+        raise SettingsError(str(error)) from None
 
 
 def run_store(settings: Settings) -> None:
-    """Serve the embedded store on loopback until SIGTERM."""
-    from sidetone.store import run_store as serve_store
+    """Serve the embedded store on loopback until SIGTERM.
+
+    Raises:
+        SettingsError: it cannot start with its port or data dir.
+
+    """
+    from sidetone import store
 
     settings.make_data_dir()
-    serve_store(settings.store_dir, settings.store_host, settings.store_port, on_ready=process.notify_ready)
+    try:
+        store.run_store(
+            settings.store_dir, settings.store_host, settings.store_port, on_ready=lambda _: process.notify_ready()
+        )
+    except store.StoreStartError as error:
+        raise SettingsError(str(error)) from None
 
 
 def run_api(settings: Settings) -> None:

@@ -37,9 +37,9 @@ def parts(settings: Settings, *, dashboard: bool) -> list[Part]:
         Part(f"transceiver-{transceiver.code}", ("transceiver", transceiver.code), starts=0, stops=1, grace_s=1.5)
         for transceiver in settings.transceivers
     ]
-    plan += [Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=2, grace_s=1.0) for edge in settings.edges]
+    plan += [Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=1, grace_s=1.5) for edge in settings.edges]
     plan.append(Part("collector", ("collector",), starts=1, stops=3, grace_s=2.0))
     if dashboard:
-        plan.append(Part("api", ("api",), starts=2, stops=0, grace_s=0.5, nice=5))
-        plan.append(Part("dashboard", ("dashboard",), starts=2, stops=0, grace_s=0.5, nice=5))
+        plan.append(Part("api", ("api",), starts=2, stops=3, grace_s=2.0, nice=5))
+        plan.append(Part("dashboard", ("dashboard",), starts=2, stops=3, grace_s=2.0, nice=5))
     return plan
