@@ -6,7 +6,18 @@ back through `network` → `ear` (statistics, jitter buffer, decoder, onset of t
 at once and reports what every caller said and heard; `truth` grades the platform's measurements against that.
 """
 
-from relay.caller.fleet import CallReport, FleetConfig, FleetError, FleetReport, run_fleet
+from relay.caller.fleet import CallReport, FleetConfig, FleetError, FleetReport, run_fleet, run_fleet_endlessly
 from relay.caller.records import Answer, Utterance
+from relay.caller.script import script_names
 
-__all__ = ["Answer", "CallReport", "FleetConfig", "FleetError", "FleetReport", "Utterance", "run_fleet"]
+__all__ = [
+    "Answer",
+    "CallReport",
+    "FleetConfig",
+    "FleetError",
+    "FleetReport",
+    "Utterance",
+    "run_fleet",
+    "run_fleet_endlessly",
+    "script_names",
+]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,15 @@ from voice.netem import PROFILES
 
 SIGNALLING_S: Final = 10.0
 """How long the signalling server may take to answer an offer."""
+
+ENDLESS_CALL_S: Final = 60.0
+"""Length of each call of a fleet that calls again and again."""
+
+REDIAL_S: Final = 1.0
+"""Between two calls of one caller."""
+
+REMEMBERED: Final = 1_000
+"""Calls kept in the report of an endless fleet."""
 
 _log = logging.getLogger(__name__)
 
@@ -124,36 +135,81 @@ async def run_fleet(
         SpeechError: a recording cannot be used.
 
     """
-    stop = stop or asyncio.Event()
-    plans = _plan(config)
-    # Encoding takes a core for a second; not while calls run, and not in the loop.
-    phrasebook = await asyncio.to_thread(_phrasebook, config, [plan.script for plan, _ in plans])
-    report = FleetReport([call for _, call in plans])
-    notify = on_progress or _ignore
-    async with httpx.AsyncClient(timeout=SIGNALLING_S) as http, asyncio.TaskGroup() as group:
-        for plan, call in plans:
-            group.create_task(_run_call(plan, call, http, phrasebook, notify, stop, call.call * config.stagger_s))
-    return report
+    return await _run(config, on_progress or _ignore, stop or asyncio.Event(), rounds=1)
 
 
-async def _run_call(
-    plan: CallConfig,
-    report: CallReport,
-    http: httpx.AsyncClient,
-    phrasebook: Phrasebook,
-    notify: Progress,
+async def run_fleet_endlessly(
+    config: FleetConfig,
+    on_progress: Progress | None = None,
+    *,
     stop: asyncio.Event,
-    delay_s: float,
+) -> FleetReport:
+    """Run a fleet whose callers call again when a call has ended, until `stop` is set; `seconds` 0 means 60.
+
+    Only the last `REMEMBERED` calls are in the report. Raises like `run_fleet`.
+    """
+    if not config.seconds:
+        config = replace(config, seconds=ENDLESS_CALL_S)
+    return await _run(config, on_progress or _ignore, stop, rounds=None)
+
+
+async def _run(config: FleetConfig, notify: Progress, stop: asyncio.Event, rounds: int | None) -> FleetReport:
+    chosen = _scripts(config)
+    # Encoding takes a core for a second; not while calls run, and not in the loop.
+    phrasebook = await asyncio.to_thread(_phrasebook, config, chosen)
+    reports: deque[CallReport] = deque(maxlen=REMEMBERED)
+    async with httpx.AsyncClient(timeout=SIGNALLING_S) as http, asyncio.TaskGroup() as group:
+        setting = _Setting(http, phrasebook, notify, stop, reports)
+        for number in range(config.calls):
+            group.create_task(_call_repeatedly(config, chosen, number, setting, rounds))
+    return FleetReport(sorted(reports, key=lambda report: report.call))
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """What all callers of a fleet share."""
+
+    http: httpx.AsyncClient
+    phrasebook: Phrasebook
+    notify: Progress
+    stop: asyncio.Event
+    reports: deque[CallReport]
+
+
+async def _call_repeatedly(
+    config: FleetConfig, scripts: Sequence[Script], slot: int, setting: _Setting, rounds: int | None
 ) -> None:
-    """Run one call and fill in its report; whatever fails is noted there."""
+    """Make one caller's calls, one after the other; call numbers of the n-th round follow those of the round before."""
+    await _sleep_unless(setting.stop, slot * config.stagger_s)
+    for turn in itertools.count() if rounds is None else range(rounds):
+        number = turn * config.calls + slot
+        region, network = config.regions[slot % len(config.regions)]
+        # Calls of one region shall not all follow one script, so scripts advance once per round of regions.
+        script = scripts[(number + slot // len(config.regions)) % len(scripts)]
+        seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+        report = CallReport(number, region, network, script.name)
+        setting.reports.append(report)
+        plan = CallConfig(config.signalling_url, region, PROFILES[network], script, config.seconds, seed)
+        await _run_call(plan, report, setting)
+        if rounds is None:
+            await _sleep_unless(setting.stop, REDIAL_S)
+        if setting.stop.is_set():
+            return
+
+
+async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), delay_s)
-    if stop.is_set():
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def _run_call(plan: CallConfig, report: CallReport, setting: _Setting) -> None:
+    """Run one call and fill in its report; whatever fails is noted there."""
+    if setting.stop.is_set():
         report.error = "stopped before it began"
         return
-    call = Call(plan, http, phrasebook, lambda what: notify(report, what))
+    call = Call(plan, setting.http, setting.phrasebook, lambda what: setting.notify(report, what))
     try:
-        await call.run(stop)
+        await call.run(setting.stop)
     except (CallError, NetworkError) as error:
         report.error = str(error)
     except Exception as error:  # noqa: BLE001 - one call's bug is reported and must not end the other calls
@@ -168,27 +224,20 @@ async def _run_call(
         report.received = call.ear.received()
         report.late_ms_max = call.microphone.late_ns_max / 1e6
         report.skipped_frames = call.microphone.skipped
-    notify(report, "failed" if report.error else "ended")
+    setting.notify(report, "failed" if report.error else "ended")
 
 
-def _plan(config: FleetConfig) -> list[tuple[CallConfig, CallReport]]:
+def _scripts(config: FleetConfig) -> list[Script]:
+    """Check a configuration and return its scripts."""
     if config.calls < 1 or not config.regions or not config.scripts:
         raise FleetError("a fleet needs at least one call, one region and one script")
-    plans = []
-    for number in range(config.calls):
-        region, network = config.regions[number % len(config.regions)]
-        # Calls of one region shall not all follow one script, so scripts advance once per round of regions.
-        script = config.scripts[(number + number // len(config.regions)) % len(config.scripts)]
+    for _, network in config.regions:
         if network not in PROFILES:
             raise FleetError(f"no network profile is called {network!r}; there are {', '.join(sorted(PROFILES))}")
-        try:
-            chosen = built_in(script)
-        except ScriptError as error:
-            raise FleetError(str(error)) from error
-        seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        plan = CallConfig(config.signalling_url, region, PROFILES[network], chosen, config.seconds, seed)
-        plans.append((plan, CallReport(number, region, network, script)))
-    return plans
+    try:
+        return [built_in(name) for name in config.scripts]
+    except ScriptError as error:
+        raise FleetError(str(error)) from error
 
 
 def _phrasebook(config: FleetConfig, scripts: Sequence[Script]) -> Phrasebook:

@@ -114,6 +114,11 @@ BUILT_IN: Final[Mapping[str, Script]] = {
 }
 
 
+def script_names() -> tuple[str, ...]:
+    """Names of the built-in scripts, the plainest first."""
+    return tuple(BUILT_IN)
+
+
 def built_in(name: str) -> Script:
     """A built-in script.
 
