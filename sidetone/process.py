@@ -9,12 +9,15 @@ import signal
 import socket
 import sys
 import threading
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import structlog
 
 LIFELINE_ENV: Final = "SIDETONE_LIFELINE"
 """Set to `1` by the supervisor: standard input is a pipe that it holds, and its end means that it died."""
+
+_T = TypeVar("_T")
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -82,3 +85,16 @@ def async_stop_event() -> asyncio.Event:
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+async def until(stop: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """Return what `work` returns, or cancel it and return None once `stop` is set."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)

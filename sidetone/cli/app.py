@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sidetone.cli import answers, calls, doctor, output, roles, stack
+from sidetone.demo.callers import CallersError
 from sidetone.settings import SettingsError
 from sidetone.stack.child import StackError
 
@@ -45,6 +46,6 @@ def main() -> None:
     """Run the command line; errors of ours become one message on standard error and exit status 1."""
     try:
         app()
-    except (SettingsError, StackError) as error:
+    except (CallersError, SettingsError, StackError) as error:
         output.complain(str(error))
         sys.exit(1)

@@ -53,7 +53,7 @@ def demo(
     options = DemoOptions(calls=calls, seconds=seconds, seed=seed, speech=speech or [], dashboard=not headless)
 
     def on_up() -> None:
-        if not headless:
+        if options.dashboard:
             _welcome(settings)
 
     async def run() -> dict[str, Any]:
@@ -79,8 +79,10 @@ def up(
 
     async def run() -> None:
         stop = process.async_stop_event()
-        async with Stack(settings, dashboard=dashboard, report=output.note):
-            _welcome(settings)
+        async with Stack(settings, dashboard=dashboard, report=output.note) as stack:
+            await process.until(stop, stack.start())
+            if not stop.is_set():
+                _welcome(settings)
             await stop.wait()
             output.note("stopping")
 

@@ -52,11 +52,13 @@ class Child:
             await self._spawn(path)
             ready = asyncio.create_task(_ready(notify))
             ended = asyncio.create_task(self.wait())
-            await asyncio.wait((ready, ended), timeout=ready_timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            is_ready = ready.done()
-            for task in (ready, ended):
-                task.cancel()
-            await asyncio.gather(ready, ended, return_exceptions=True)
+            try:
+                await asyncio.wait((ready, ended), timeout=ready_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                is_ready = ready.done()
+            finally:
+                for task in (ready, ended):
+                    task.cancel()
+                await asyncio.gather(ready, ended, return_exceptions=True)
         if is_ready:
             return
         if self._process is not None and self._process.returncode is None:

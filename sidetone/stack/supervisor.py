@@ -42,29 +42,29 @@ class Stack:
         return self.settings.data_dir / "logs"
 
     async def __aenter__(self) -> Self:
-        """Start all parts.
-
-        Raises:
-            StackError: one did not start; the others have been ended again.
-
-        """
+        """Make the folders; `start` starts the parts."""
         self.settings.make_data_dir()
         self.log_dir.mkdir(exist_ok=True)
+        return self
+
+    async def start(self, *, up_to: int = 1_000) -> None:
+        """Start the parts whose `starts` is at most `up_to` and that do not run yet, in order.
+
+        Raises:
+            StackError: one did not start. The others go on until the stack is left.
+
+        """
         plan = sorted(parts(self.settings, dashboard=self.dashboard), key=lambda part: part.starts)
+        wanted = [part for part in plan if part.starts <= up_to and part.name not in self._children]
         environment = self.settings.as_environment()
-        try:
-            for _, group in groupby(plan, key=lambda part: part.starts):
+        for _, group in groupby(wanted, key=lambda part: part.starts):
+            try:
                 async with asyncio.TaskGroup() as starting:
                     for part in group:
                         self._children[part.name] = Child(part, environment, self.log_dir / f"{part.name}.log")
                         starting.create_task(self._start(part))
-        except* StackError as errors:
-            await self.stop()
-            raise StackError("\n".join(str(error) for error in errors.exceptions)) from None
-        except* asyncio.CancelledError:
-            await self.stop()
-            raise
-        return self
+            except* StackError as errors:
+                raise StackError("\n".join(str(error) for error in errors.exceptions)) from None
 
     async def __aexit__(self, *_: object) -> None:
         """End all parts."""
