@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ FORMAT: Final = 1
 
 BUSY_S: Final = 5.0
 """How long a writer waits for another process's transaction before the log counts as unavailable."""
+
+_RETRY_S: Final = 0.01
 
 _PAGE_BYTES: Final = 16_384
 """Chunks are tens to hundreds of kilobytes; big pages make their chains short."""
@@ -105,6 +108,7 @@ def connect(path: Path, partitions: int) -> sqlite3.Connection:
     with errors(path):
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
+            _use_wal(connection)
             _prepare(connection, path, partitions)
         except BaseException:
             connection.close()
@@ -112,9 +116,22 @@ def connect(path: Path, partitions: int) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, partitions: int) -> None:
+def _use_wal(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-    connection.execute("PRAGMA journal_mode = WAL")
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait here for another process that makes the same file, so this does.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, partitions: int) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
