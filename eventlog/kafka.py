@@ -9,8 +9,9 @@ sent again is a duplicate. The collector can: it drops chunks that it has alread
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -36,6 +37,8 @@ _T = TypeVar("_T")
 REQUEST_TIMEOUT_MS: Final = 40_000
 """Longer than a broker's restart: with 5 s, batches expire meanwhile and the idempotent producer stays stuck for good
 (measured with aiokafka 0.14 on Kafka 4.4.0)."""
+
+_CREATED_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class KafkaEventLog:
 
         async def work() -> list[int]:
             producer = await self._appender()
+            for where in {record.where for record in records}:
+                self._check(where, await producer.partitions_for(where.topic))
             try:
                 sent = [
                     await producer.send(
@@ -159,6 +164,7 @@ class KafkaEventLog:
 
         async def work() -> tuple[int, int]:
             reader = await self._unassigned()
+            self._check(where, set(range(await self.partitions(where.topic))))
             first = await reader.beginning_offsets([there])
             end = await reader.end_offsets([there])
             return first[there], end[there]
@@ -245,6 +251,11 @@ class KafkaEventLog:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:  # another process was quicker
                 raise EventLogError(f"Kafka refused to create topic {name}: {error.__name__} ({error.description})")
+        # A broker answers before it knows the topic itself.
+        names = [topic.name for topic in missing]
+        async with asyncio.timeout(_CREATED_S):
+            while any(found["error_code"] for found in await admin.describe_topics(names)):  # noqa: ASYNC110 - Kafka does not say when
+                await asyncio.sleep(0.05)
 
     async def _reaching(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         if self._closed:
@@ -257,6 +268,12 @@ class KafkaEventLog:
                 f"Kafka at {self.connection.bootstrap} did not take the request ({type(error).__name__}: {error}); "
                 "it may be repeated"
             ) from error
+
+    def _check(self, where: TopicPartition, partitions: Collection[int]) -> None:
+        if where.partition not in partitions:
+            raise EventLogError(
+                f"Kafka at {self.connection.bootstrap} has no {where}: the topic has {len(partitions)} partitions"
+            )
 
     async def _disconnect(self) -> None:
         producer, self._producer = self._producer, None

@@ -56,8 +56,9 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc] - aiok
 
     @property
     def assignment(self) -> frozenset[TopicPartition]:
-        """Partitions this member owns now."""
-        return frozenset(TopicPartition(tp.topic, tp.partition) for tp in self._joined.assignment())
+        """Partitions this member owns now; none before it joined and after it left."""
+        owned = self._consumer.assignment() if self._consumer is not None else ()
+        return frozenset(TopicPartition(there.topic, there.partition) for there in owned)
 
     @property
     def generation(self) -> int:
@@ -137,7 +138,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc] - aiok
             **self._arguments,
             group_id=self._group,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a position that retention overtook is an error, not a jump
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
@@ -165,12 +166,16 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc] - aiok
 
     async def on_partitions_revoked(self, revoked: Iterable[KafkaTopicPartition]) -> None:  # noqa: ARG002 - aiokafka's
         """Forget what was fetched: it may be another member's now."""
+        self._generation += 1
         self._fetched.clear()
 
-    async def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:  # noqa: ARG002 - aiokafka's
-        """Begin a new generation."""
-        self._fetched.clear()
+    async def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:
+        """Begin a new generation at the committed positions, or at the log's start where there is none."""
         self._generation += 1
+        self._fetched.clear()
+        fresh = [there for there in assigned if await self._joined.committed(there) is None]
+        for there, first in (await self._joined.beginning_offsets(fresh)).items() if fresh else ():
+            self._joined.seek(there, first)
         self._assigned.set()
 
     @property
