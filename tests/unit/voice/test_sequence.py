@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,7 @@ def test_many_equals_one_by_one(packets: Packets, cuts: list[int]) -> None:
     expected = [one.receive(*packet) for packet in packets]
     got: list[Arrival] = []
     edges = [0, *sorted(min(cut, len(packets)) for cut in cuts), len(packets)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         got += rows(many.receive_many(*columns(packets[start:stop])))
     assert got == expected
     assert [getattr(many, name) for name in STATE] == [getattr(one, name) for name in STATE]
