@@ -1,12 +1,168 @@
-"""Signalling over HTTP: offers in, answers out, and the page on which a person talks to the agent."""
+"""Signalling over HTTP: offers in, answers out, and the page on which a person talks to the agent.
+
+`POST /v1/realtime/calls` is the shape of OpenAI's Realtime API over WebRTC and, but for its path, WHIP (RFC 9725), so
+`/whip` is the same: an SDP offer in, 201 with the answer and a `Location` out, and `DELETE` on that location ends it.
+"""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
 
-from relay.transceiver import Transceiver
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from relay.transceiver import BusyError, OfferError, Transceiver, UnknownRegionError
+from relay.transceiver.offer import OFFER_BYTES_MAX
+
+SDP: Final = "application/sdp"
+CALLS: Final = "/v1/realtime/calls"
+WHIP: Final = "/whip"
+RETRY_AFTER_S: Final = 5
+USER_AGENT_CHARS_MAX: Final = 200
+
+_PAGE: Final = Path(__file__).parent / "page"
+_ASSETS: Final = {"page.css": "text/css", "page.js": "text/javascript", "call.js": "text/javascript"}
+_PAGE_HEADERS: Final = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self' blob:; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+_NO_CACHE: Final = {"cache-control": "no-store"}
+_PROBLEMS: Final[dict[type[Exception], tuple[int, dict[str, str]]]] = {
+    OfferError: (400, {}),
+    UnknownRegionError: (400, {}),
+    BusyError: (503, {"retry-after": str(RETRY_AFTER_S)}),
+}
 
 
-def create_app(transceiver: Transceiver) -> FastAPI:
-    """Return the relay's HTTP interface around a transceiver, which it starts and closes with itself."""
-    raise NotImplementedError
+def create_app(transceiver: Transceiver, *, allowed_origins: Sequence[str] = ()) -> FastAPI:
+    """Return the relay's HTTP interface around a transceiver that is started and closed elsewhere.
+
+    Args:
+        transceiver: who takes the calls.
+        allowed_origins: pages of other origins that may call from a browser; by default none.
+
+    """
+    app = FastAPI(title="Sidetone relay", docs_url=None, redoc_url=None, openapi_url=None)
+    if allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(allowed_origins),
+            allow_methods=["POST", "DELETE", "OPTIONS"],
+            allow_headers=["content-type", "authorization"],
+            expose_headers=["location"],
+        )
+    registry = CollectorRegistry()
+    registry.register(transceiver.counters)
+    _add_signalling(app, transceiver)
+    _add_health(app, transceiver, registry)
+    _add_page(app, transceiver)
+    return app
+
+
+def _add_signalling(app: FastAPI, transceiver: Transceiver) -> None:
+    async def call(request: Request) -> Response:
+        offer = await _read_offer(request)
+        try:
+            answer = await transceiver.answer(
+                offer, region=request.query_params.get("region"), attributes=_attributes(request)
+            )
+        except tuple(_PROBLEMS) as error:
+            status, headers = _PROBLEMS[type(error)]
+            raise HTTPException(status, str(error), headers) from error
+        location = f"{request.url.path.rstrip('/')}/{answer.session_id}"
+        return Response(answer.sdp, 201, {"location": location, **_NO_CACHE}, SDP)
+
+    async def hang_up(session_id: str) -> Response:
+        try:
+            known = await transceiver.hangup(uuid.UUID(session_id), "client", "hangup")
+        except ValueError:
+            known = False
+        if not known:
+            raise HTTPException(404, "there is no such call, or it is over")
+        return Response(status_code=200, headers=_NO_CACHE)
+
+    async def options() -> Response:
+        # RFC 9725, section 4.2: tells what may be posted here.
+        return Response(status_code=204, headers={"accept-post": SDP, "allow": "POST, OPTIONS"})
+
+    for path in (CALLS, WHIP):
+        app.add_api_route(path, call, methods=["POST"])
+        app.add_api_route(path, options, methods=["OPTIONS"])
+        app.add_api_route(f"{path}/{{session_id}}", hang_up, methods=["DELETE"])
+
+    async def problem(_request: Request, error: Exception) -> Response:
+        # A person reads these, in a terminal or on the page: one sentence, no JSON around it.
+        if not isinstance(error, HTTPException):
+            raise error
+        return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+
+    app.add_exception_handler(HTTPException, problem)
+
+
+async def _read_offer(request: Request) -> str:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != SDP:
+        raise HTTPException(415, f"send the SDP offer as content-type {SDP}, not {kind or 'without one'}")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > OFFER_BYTES_MAX:
+            raise HTTPException(413, f"an offer has at most {OFFER_BYTES_MAX} bytes")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, "the offer is not UTF-8 text") from error
+
+
+def _attributes(request: Request) -> Mapping[str, str]:
+    agent = request.headers.get("user-agent", "")[:USER_AGENT_CHARS_MAX]
+    attributes = {"user_agent": agent, "signalling": request.url.path}
+    if "audio" in (request.query_params.get("consent"), request.headers.get("sidetone-consent")):
+        attributes["consent"] = "audio"
+    return attributes
+
+
+def _add_health(app: FastAPI, transceiver: Transceiver, registry: CollectorRegistry) -> None:
+    @app.get("/healthz")
+    async def alive() -> Response:
+        return PlainTextResponse("ok\n")
+
+    @app.get("/readyz")
+    async def ready() -> Response:
+        if transceiver.ready:
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("not ready: no edge is known, or all lines are taken\n", 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_page(app: FastAPI, transceiver: Transceiver) -> None:
+    @app.get("/")
+    async def page() -> Response:
+        return FileResponse(_PAGE / "index.html", media_type="text/html", headers=_PAGE_HEADERS)
+
+    def asset(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+        async def serve() -> Response:
+            return FileResponse(_PAGE / name, media_type=kind, headers=_PAGE_HEADERS)
+
+        return serve
+
+    for name, kind in _ASSETS.items():
+        app.add_api_route(f"/page/{name}", asset(name, kind), methods=["GET"])
+
+    @app.get("/v1/regions")
+    async def regions() -> Response:
+        names = list(dict.fromkeys(edge.region for edge in transceiver.edges))
+        return JSONResponse({"regions": names, "model": transceiver.config.model.name}, headers=_NO_CACHE)

@@ -174,7 +174,7 @@ async def world(path: Path, **settings: Any) -> AsyncIterator[World]:
 async def until(done: Callable[[], bool]) -> None:
     """Wait for something that other tasks bring about."""
     async with asyncio.timeout(PATIENCE_S):
-        while not done():
+        while not done():  # noqa: ASYNC110 - others bring it about, and tell nobody
             await asyncio.sleep(0.005)
 
 
