@@ -14,7 +14,7 @@ import structlog
 from relay.edge.capture import Capture
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import FlowTable
-from relay.edge.flush import FactSink, Flusher
+from relay.edge.flush import FactSink, Flusher, warm_up
 from relay.edge.io import UdpSocket
 from relay.edge.router import Router
 
@@ -61,7 +61,7 @@ class Edge:
     """One edge process: two UDP sockets and a flow table. `address` faces clients, `internal_address` transceivers."""
 
     def __init__(self, config: EdgeConfig, emitter: FactSink) -> None:
-        """Bind both sockets.
+        """Bind both sockets and get everything ready that would otherwise delay the first call.
 
         Raises:
             OSError: an address cannot be bound.
@@ -75,6 +75,7 @@ class Edge:
         except OSError:
             self._public.close()
             raise
+        warm_up(config)
         self._flows = FlowTable(limits)
         self._capture = Capture(limits.rows)
         self._router = Router(config, self._flows, self._capture)

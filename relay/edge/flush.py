@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from voice.sequence import StreamStats
 
 _NS: Final = 1_000_000_000
 _STREAM_IDLE_NS: Final = 60 * _NS  # a stream without packets for so long is over
+_BLOCK_ROWS: Final = 4096  # rows worked on together: a step over them takes about a millisecond
 _US_MAX: Final = 0xFFFF_FFFF
 
 Array: TypeAlias = "pa.Array[Any]"
@@ -65,9 +66,10 @@ class Flusher:
     def flush(self, now_ns: int, *, last: bool = False) -> Iterator[None]:
         """Emit all rows whose session is known; `now_ns` is UTC. With `last`, nothing is left waiting."""
         packets, legs, broken = self._capture.take()
-        rows, sessions = self._resolve(self._waiting + packets, now_ns, last=last)
-        if rows:
-            yield from self._packets(rows, sessions)
+        packets = self._waiting + packets
+        self._waiting = []
+        for start in range(0, len(packets), _BLOCK_ROWS):
+            yield from self._block(packets[start : start + _BLOCK_ROWS], now_ns, last=last)
         if legs:
             self._legs(legs)
         yield
@@ -86,40 +88,44 @@ class Flusher:
                     self._sink.shed(fact, reason, rows - reported[reason])
                     reported[reason] = rows
 
-    def _resolve(self, rows: list[PacketRow], now_ns: int, *, last: bool) -> tuple[list[PacketRow], list[bytes]]:
-        """Split off the rows whose session is not known yet; they wait a bounded time in bounded number."""
+    def _resolve(self, rows: list[PacketRow], now_ns: int, *, last: bool) -> list[PacketRow]:
+        """Put sessions in the place of flows. Rows without one wait for a bounded time in bounded number."""
         oldest_ns = now_ns - int(self._config.limits.waiting_s * _NS)
         room = 0 if last else self._config.limits.rows // 4
         known: list[PacketRow] = []
-        sessions: list[bytes] = []
-        self._waiting = []
         for row in rows:
             owner = row[0]
             session = owner.session if isinstance(owner, Flow) else owner
             if session is not None:
-                known.append(row)
-                sessions.append(session)
+                known.append((session, *row[1:]))
             elif row[2] >= oldest_ns and len(self._waiting) < room:
                 self._waiting.append(row)
             else:
                 self._capture.shed[PACKET.name]["no_session"] += 1
-        return known, sessions
+        return known
 
-    def _packets(self, rows: list[PacketRow], sessions: list[bytes]) -> Iterator[None]:
-        _, tap_codes, times, toses, sizes, first_bytes = zip(*rows, strict=True)
-        taps = np.array(tap_codes, dtype=np.int32)
-        at_ns = np.array(times, dtype=np.int64)
-        tos = np.array(toses, dtype=np.int16)
-        size = np.array(sizes, dtype=np.int64)
+    def _block(self, rows: list[PacketRow], now_ns: int, *, last: bool) -> Iterator[None]:
+        if {type(row[0]) for row in rows} != {bytes}:
+            rows = self._resolve(rows, now_ns, last=last)
+            if not rows:
+                return
+        owners, tap_codes, times, toses, sizes, first_bytes = zip(*rows, strict=True)
+        sessions = cast("tuple[bytes, ...]", owners)
+        count = len(rows)
+        taps = np.fromiter(tap_codes, np.int32, count)
+        at_ns = np.fromiter(times, np.int64, count)
+        tos = np.fromiter(toses, np.int16, count)
+        size = np.fromiter(sizes, np.int64, count)
+        yield
         head = heads.read(first_bytes, size, self._config.audio_level_id)
         yield
-        ext_seq = np.zeros(len(rows), dtype=np.int64)
-        transit = np.zeros(len(rows), dtype=np.int32)
-        no_transit = np.ones(len(rows), dtype=np.bool_)
-        lost = np.zeros(len(rows), dtype=np.int32)
-        reordered = np.zeros(len(rows), dtype=np.bool_)
-        duplicate = np.zeros(len(rows), dtype=np.bool_)
-        keep = np.ones(len(rows), dtype=np.bool_)
+        ext_seq = np.zeros(count, dtype=np.int64)
+        transit = np.zeros(count, dtype=np.int32)
+        no_transit = np.ones(count, dtype=np.bool_)
+        lost = np.zeros(count, dtype=np.int32)
+        reordered = np.zeros(count, dtype=np.bool_)
+        duplicate = np.zeros(count, dtype=np.bool_)
+        keep = np.ones(count, dtype=np.bool_)
         for key, index in _by_stream(sessions, taps, head.ssrc):
             stream = self._stream(key)
             if stream is None:
@@ -202,12 +208,37 @@ class Flusher:
                 self._per_session[key[0]] = left
 
 
+class _Nowhere:
+    """Takes facts that nobody wants."""
+
+    def add_columns(self, fact: FactType, columns: Mapping[str, Array | str], rows: int) -> None:
+        """Take rows."""
+
+    def shed(self, fact: FactType, reason: str, rows: int) -> None:
+        """Take a count."""
+
+
+def warm_up(config: EdgeConfig) -> None:
+    """Flush one made-up packet to nowhere.
+
+    Arrow imports what it may need (pandas among it) when its first array is made. That takes a second or more, which
+    must not fall into a call.
+    """
+    capture = Capture(config.limits.rows)
+    flow = Flow(("192.0.2.1", 1), b"", ("192.0.2.2", 1), 0)
+    flow.session = bytes(16)
+    capture.packet(flow, 0, b"\x80".ljust(12, b"\0"), 0, UNKNOWN_TOS)
+    capture.leg(LegRow(flow, "client_edge", 0, 0))
+    for _ in Flusher(config, capture, _Nowhere()).flush(0):
+        pass
+
+
 def _by_stream(
     sessions: Sequence[bytes], taps: npt.NDArray[np.int32], ssrc: npt.NDArray[np.uint32]
 ) -> Iterator[tuple[StreamKey, npt.NDArray[np.intp]]]:
     """Yield each stream with the indices of its rows, in the order in which they came."""
-    codes: dict[bytes, int] = {}
-    session = np.array([codes.setdefault(one, len(codes)) for one in sessions], dtype=np.int64)
+    codes = {session: code for code, session in enumerate(dict.fromkeys(sessions))}
+    session = np.fromiter(map(codes.__getitem__, sessions), np.int64, len(sessions))
     key = session << 33 | taps.astype(np.int64) << 32 | ssrc
     order = np.argsort(key, kind="stable")
     for index in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):

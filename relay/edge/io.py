@@ -27,6 +27,10 @@ _SO_TIMESTAMPNS: Final = 35
 _SO_RXQ_OVFL: Final = 40
 _TIMESPEC: Final = struct.Struct("@qq")
 _U32: Final = struct.Struct("@I")
+_NS: Final = 1_000_000_000
+_USUAL: Final = 2  # control messages: more of them tell of overflow
+_IP_LEVELS: Final = (socket.IPPROTO_IP, socket.IPPROTO_IPV6)
+_TOS_OCTET: Final = 0 if sys.byteorder == "little" else -1  # of one octet (IPv4) or of an int (IPv6)
 
 
 class UdpSocket:
@@ -70,15 +74,22 @@ class UdpSocket:
     def receive_batch(self, limit: int) -> list[Datagram]:
         """Return up to `limit` datagrams that have arrived, without waiting."""
         batch: list[Datagram] = []
-        receive = self._socket.recvmsg
+        receive, unpack, v6 = self._socket.recvmsg, _TIMESPEC.unpack, self._v6
         try:
             for _ in range(limit):
                 data, control, flags, source = receive(_DATAGRAM_BYTES, _CONTROL_BYTES)
                 if flags & socket.MSG_TRUNC:
                     self.dropped["oversize"] += 1
                     continue
-                at_ns, tos = self._read_control(control)
-                batch.append((data, source[:2] if self._v6 else source, at_ns, tos))
+                if control and control[0][1] == _SO_TIMESTAMPNS and control[-1][0] in _IP_LEVELS:
+                    # Time first and TOS last is what Linux says; the general way costs four times as much.
+                    seconds, nanoseconds = unpack(control[0][2])
+                    at_ns, tos = seconds * _NS + nanoseconds, control[-1][2][_TOS_OCTET]
+                    if len(control) > _USUAL:
+                        self._read_control(control[1:-1])
+                else:
+                    at_ns, tos = self._read_control(control)
+                batch.append((data, source[:2] if v6 else source, at_ns, tos))
         except BlockingIOError:
             pass
         except OSError:  # an ICMP error that some platforms report here; the next datagram is read all the same
@@ -106,11 +117,11 @@ class UdpSocket:
             if level == socket.SOL_SOCKET:
                 if kind == _SO_TIMESTAMPNS and len(value) == _TIMESPEC.size:
                     seconds, nanoseconds = _TIMESPEC.unpack(value)
-                    at_ns = seconds * 1_000_000_000 + nanoseconds
+                    at_ns = seconds * _NS + nanoseconds
                 elif kind == _SO_RXQ_OVFL and len(value) == _U32.size:
                     (self.overflowed,) = _U32.unpack(value)  # cumulative since the socket was made
             elif value:
-                tos = value[0] if sys.byteorder == "little" else value[-1]  # one octet (IPv4) or an int (IPv6)
+                tos = value[_TOS_OCTET]
         return at_ns or time.time_ns(), tos
 
     def _mark_and_ask_for_tos(self) -> None:
