@@ -1,0 +1,283 @@
+"""The receive buffer in virtual time: what each trouble costs, in ticks and in delay."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voice.jitterbuffer import JitterBuffer, JitterBufferConfig, Playout
+from voice.netem import PROFILES, Link
+
+MS = 1_000_000
+FRAME_MS = 20
+FRAME_TS = 960
+START = 1_700_000_000_000 * MS
+PLAIN = b"\xfc\x01\x02"  # CELT-only: carries no FEC
+WITH_FEC = b"\x08\x40\x00"  # SILK, 20 ms, LBRR flag set
+
+Sent = tuple[int, int, int, bytes]  # arrival ms, extended number, RTP time, payload
+
+
+def voice(
+    packets: int, *, lost: Iterable[int] = (), delay: Callable[[int], float] = lambda _: 0.0, **kind: bytes
+) -> list[Sent]:
+    body = kind.get("payload", PLAIN)
+    gone = set(lost)
+    return [
+        (round(seq * FRAME_MS + delay(seq)), seq, seq * FRAME_TS % 2**32, body)
+        for seq in range(packets)
+        if seq not in gone
+    ]
+
+
+def play(sent: Iterable[Sent], ticks: int, buffer: JitterBuffer | None = None, phase_ms: int = 7) -> list[Playout]:
+    """Insert packets as they arrive and take one tick every 20 ms, packets of the same millisecond first."""
+    buffer = buffer or JitterBuffer()
+    waiting = sorted(sent, key=lambda packet: packet[0])
+    out = []
+    for tick in range(ticks):
+        now_ms = tick * FRAME_MS + phase_ms
+        while waiting and waiting[0][0] <= now_ms:
+            at_ms, ext_seq, rtp_ts, payload = waiting.pop(0)
+            buffer.insert(ext_seq, rtp_ts, payload, START + at_ms * MS)
+        out.append(buffer.pop(START + now_ms * MS))
+    return out
+
+
+def kinds(out: Iterable[Playout]) -> str:
+    """Runs of kinds, such as `silence 2, played 98`."""
+    return ", ".join(f"{kind} {len(list(run))}" for kind, run in itertools.groupby(playout.kind for playout in out))
+
+
+def steady(out: list[Playout]) -> list[Playout]:
+    """From the first tick played."""
+    return out[next(index for index, playout in enumerate(out) if playout.kind == "played") :]
+
+
+def test_nothing_in_is_silence_out() -> None:
+    assert play([], 3) == [Playout("silence", None, None, None)] * 3
+
+
+def test_a_clean_stream_is_played_whole_after_the_start_target() -> None:
+    buffer = JitterBuffer()
+    out = play(voice(200), 200, buffer)
+    assert kinds(out[:3]) == "silence 2, played 1"
+    assert set(playout.kind for playout in out[2:]) == {"played"}
+    assert [playout.rtp_ts for playout in out[2:20]] == [seq * FRAME_TS for seq in range(18)]
+    assert buffer.target_ms == 20.0
+    assert buffer.delay_ms <= 50.0
+
+
+def test_one_lost_packet_costs_one_concealed_tick_and_no_delay() -> None:
+    clean, lossy = JitterBuffer(), JitterBuffer()
+    whole = play(voice(300), 300, clean)
+    out = play(voice(300, lost=[150]), 300, lossy)
+    assert [a.kind == b.kind for a, b in zip(whole, out, strict=True)].count(False) == 1
+    assert lossy.counts.concealed == 1
+    assert lossy.delay_ms == clean.delay_ms
+    assert out[-1].rtp_ts == whole[-1].rtp_ts
+
+
+@pytest.mark.parametrize("start_ms", [20.0, 40.0, 80.0])
+def test_a_burst_costs_as_many_ticks_as_packets(start_ms: float) -> None:
+    config = JitterBufferConfig(start_ms=start_ms, min_ms=start_ms)
+    out = steady(play(voice(200, lost=range(100, 104)), 200, JitterBuffer(config)))
+    assert kinds(out[:150]).count("concealed 4") == 1
+    assert Counter(playout.kind for playout in out)["concealed"] == 4
+
+
+def test_the_next_packet_repairs_the_one_before_it_if_it_is_there_in_time() -> None:
+    config = JitterBufferConfig(start_ms=40.0, min_ms=40.0)
+    out = steady(play(voice(200, lost=[100, 120, 121], payload=WITH_FEC), 200, JitterBuffer(config)))
+    assert kinds(out[95:130]) == "played 5, fec_recovered 1, played 19, concealed 1, fec_recovered 1, played 8"
+    assert out[100] == Playout("fec_recovered", None, WITH_FEC, 100 * FRAME_TS)
+
+
+def test_a_next_packet_without_fec_repairs_nothing() -> None:
+    config = JitterBufferConfig(start_ms=40.0, min_ms=40.0)
+    out = steady(play(voice(200, lost=[100]), 200, JitterBuffer(config)))
+    assert out[100] == Playout("concealed", None, None, 100 * FRAME_TS)
+
+
+def test_reordering_within_the_delay_costs_nothing() -> None:
+    config = JitterBufferConfig(start_ms=60.0, min_ms=60.0)
+    out = steady(play(voice(200, delay=lambda seq: 35.0 if seq % 10 == 5 else 0.0), 200, JitterBuffer(config)))
+    assert kinds(out) == f"played {len(out)}"
+    assert [playout.rtp_ts for playout in out] == [seq * FRAME_TS for seq in range(len(out))]
+
+
+def test_duplicates_are_counted_and_played_once() -> None:
+    buffer = JitterBuffer()
+    packets = voice(100)
+    out = play(packets + [(at + 5, seq, ts, body) for at, seq, ts, body in packets[::10]], 100, buffer)
+    assert buffer.counts.duplicates == 10
+    assert kinds(out) == "silence 2, played 98"
+
+
+def test_a_packet_after_its_tick_is_late_and_a_second_copy_of_it_no_duplicate_of_a_played_one() -> None:
+    buffer = JitterBuffer()
+    play(voice(100, lost=[50]), 100, buffer)
+    assert buffer.insert(50, 50 * FRAME_TS, PLAIN, START + 2000 * MS) == "discarded_late"
+    assert buffer.insert(60, 60 * FRAME_TS, PLAIN, START + 2000 * MS) == "duplicate"
+    assert (buffer.counts.discarded_late, buffer.counts.duplicates) == (1, 1)
+
+
+def test_the_target_follows_jitter_up_and_down() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.uniform(0, 80, 3000)
+    buffer = JitterBuffer()
+    packets = voice(3000, delay=lambda seq: float(noise[seq]) if 500 <= seq < 1500 else 0.0)
+    waiting = iter(packets)
+    play(itertools.islice(waiting, 1500), 1500, buffer)
+    assert 65.0 <= buffer.target_ms <= 90.0
+    late_while_jittering = buffer.counts.discarded_late
+    assert late_while_jittering < 0.06 * 1000
+
+    quiet = JitterBuffer()
+    play(packets, 3000, quiet)
+    assert quiet.target_ms == 20.0
+    assert quiet.delay_ms <= 50.0
+    assert quiet.counts.skipped > 0
+
+
+def test_a_longer_route_is_followed_and_forgotten() -> None:
+    buffer = JitterBuffer()
+    out = play(voice(2000, delay=lambda seq: 60.0 if seq >= 500 else 0.0), 2000, buffer)
+    assert Counter(playout.kind for playout in out[600:])["played"] > 1380
+    assert buffer.target_ms == 20.0
+    assert buffer.delay_ms <= 50.0
+
+
+def test_a_sender_clock_that_drifts_is_followed() -> None:
+    for ppm in (-200, 200):
+        buffer = JitterBuffer()
+        drift = FRAME_MS * ppm / 1e6
+        out = steady(play(voice(15_000, delay=lambda seq, drift=drift: 40 + seq * drift), 15_000, buffer))  # type: ignore[misc]
+        # 300 s at 200 ppm are 60 ms: three ticks, and a few for finding the level.
+        assert Counter(playout.kind for playout in out)["played"] >= len(out) - 8
+        assert buffer.counts.discarded_late == 0
+        assert buffer.delay_ms <= 55.0
+
+
+def test_silence_that_was_not_sent_is_silence() -> None:
+    packets = voice(100)
+    # DTX: the sequence goes on, the timestamp leaps by 400 ms.
+    packets += [(100 * FRAME_MS + 400 + seq * FRAME_MS, 100 + seq, (120 + seq) * FRAME_TS, PLAIN) for seq in range(50)]
+    buffer = JitterBuffer(JitterBufferConfig(conceal_ms=0.0))
+    out = steady(play(packets, 170, buffer))
+    assert kinds(out) == "played 100, silence 20, played 48"
+    assert buffer.counts.concealed == 0
+
+
+def test_an_empty_buffer_is_concealed_for_a_while_and_then_silent() -> None:
+    out = steady(play(voice(50), 100))
+    assert kinds(out) == "played 50, concealed 5, silence 43"
+
+
+def test_timestamps_and_numbers_wrap() -> None:
+    packets = [
+        (index * FRAME_MS, 65_530 + index, (2**32 - 10 * FRAME_TS + index * FRAME_TS) % 2**32, PLAIN)
+        for index in range(50)
+    ]
+    out = steady(play(packets, 50))
+    assert kinds(out) == f"played {len(out)}"
+    assert out[10].rtp_ts == 0
+
+
+@pytest.mark.parametrize("leap", [100_000_000, -100_000_000])
+def test_a_new_time_line_is_taken_up_within_half_a_second(leap: int) -> None:
+    packets = voice(100) + [(seq * FRAME_MS, seq, (seq * FRAME_TS + leap) % 2**32, PLAIN) for seq in range(100, 200)]
+    buffer = JitterBuffer()
+    out = play(packets, 200, buffer)
+    assert kinds(out[125:]) == "played 75"
+    assert buffer.counts.resyncs == 1
+
+
+def test_a_pause_in_which_the_senders_clock_stood_still_costs_no_more_than_the_pause() -> None:
+    packets = voice(100) + [(seq * FRAME_MS + 3000, seq, seq * FRAME_TS, PLAIN) for seq in range(100, 250)]
+    out = play(packets, 400)
+    assert kinds(out[275:]) == "played 125"
+
+
+def test_a_stall_delivered_in_one_burst_does_not_stay_as_delay() -> None:
+    buffer = JitterBuffer()
+    out = play(
+        voice(2000, delay=lambda seq: max(0.0, 300.0 - (seq - 100) * FRAME_MS) if 100 <= seq < 115 else 0.0),
+        2000,
+        buffer,
+    )
+    assert buffer.delay_ms <= 50.0
+    assert kinds(out[1200:]).startswith("played")
+
+
+def test_the_buffer_is_bounded() -> None:
+    buffer = JitterBuffer(JitterBufferConfig(capacity=10))
+    fates = [buffer.insert(seq, seq * FRAME_TS, PLAIN, START + seq * MS) for seq in range(12)]
+    assert fates == ["queued"] * 10 + ["overflow"] * 2
+    assert buffer.counts.overflow == 2
+    assert buffer.buffer_ms == 200.0
+
+
+def test_a_skip_waits_for_the_end_of_speech() -> None:
+    def excess(*, in_speech: bool) -> int:
+        buffer = JitterBuffer(JitterBufferConfig(start_ms=100.0))
+        for tick in range(60):
+            buffer.insert(tick, tick * FRAME_TS, PLAIN, START + tick * FRAME_MS * MS)
+            buffer.pop(START + tick * FRAME_MS * MS, in_speech=in_speech)
+        return buffer.counts.skipped
+
+    assert excess(in_speech=True) == 0
+    assert excess(in_speech=False) > 0
+
+
+@pytest.mark.parametrize("name", sorted(PROFILES))
+def test_no_network_costs_much_more_than_it_lost(name: str) -> None:
+    link = Link(PROFILES[name].up, seed=9)
+    packets = []
+    for seq in range(3000):
+        for arrival in link.send(seq * FRAME_MS * MS, 120):
+            packets.append((round(arrival / MS), seq, seq * FRAME_TS, PLAIN))
+    buffer = JitterBuffer()
+    out = steady(play(packets, 2990, buffer))
+    missing = sum(playout.kind != "played" for playout in out)
+    assert missing - link.lost <= 0.07 * len(out)
+    assert buffer.delay_ms <= buffer.target_ms + 50.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-3, 30), st.integers(0, 400), st.sampled_from([PLAIN, WITH_FEC, b""]), st.booleans()),
+        max_size=150,
+    )
+)
+def test_every_tick_is_answered_and_every_packet_accounted_for(steps: list[tuple[int, int, bytes, bool]]) -> None:
+    buffer = JitterBuffer(JitterBufferConfig(capacity=8))
+    seq, now, ticks, inserted = 1000, START, 0, Counter[str]()
+    last_ts: int | None = None
+    for move, wait_ms, payload, tick in steps:
+        seq += move
+        now += wait_ms * MS
+        inserted[buffer.insert(seq, seq * FRAME_TS % 2**32, payload, now)] += 1
+        if tick:
+            playout = buffer.pop(now)
+            ticks += 1
+            assert (playout.payload is not None) == (playout.kind == "played")
+            assert (playout.fec_payload is not None) == (playout.kind == "fec_recovered")
+            if playout.kind == "played" and buffer.counts.resyncs == 0:
+                assert last_ts is None or playout.rtp_ts is None or playout.rtp_ts > last_ts
+                last_ts = playout.rtp_ts
+    counts = buffer.counts
+    assert counts.played + counts.concealed + counts.fec_recovered + counts.silence == ticks
+    assert (counts.discarded_late, counts.duplicates, counts.overflow) == (
+        inserted["discarded_late"],
+        inserted["duplicate"],
+        inserted["overflow"],
+    )
+    if not counts.resyncs:
+        assert inserted["queued"] == counts.played + counts.skipped + round(buffer.buffer_ms / FRAME_MS)
