@@ -8,7 +8,13 @@ import sys
 
 from sidetone.store.about import ABOUT
 from sidetone.store.errors import StoreStartError
-from sidetone.store.server import DEFAULT_PORT, run_store
+from sidetone.store.server import DEFAULT_PORT, StoreServer, run_store
+
+
+def _announce(server: StoreServer) -> None:
+    """One line on stdout, for whoever started this process on port 0."""
+    sys.stdout.write(f"{server.host} {server.port}\n")
+    sys.stdout.flush()
 
 
 def main() -> int:
@@ -22,7 +28,7 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        run_store(options.data_dir, options.host, options.port)
+        run_store(options.data_dir, options.host, options.port, on_ready=_announce)
     except StoreStartError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import cramjam
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 import zstandard
 
 from sidetone.store.errors import StoreError
@@ -85,11 +85,11 @@ def _unbrotli(packed: bytes) -> memoryview:
 
 _READERS: dict[str, Callable[[Reader], Reader]] = {
     "identity": lambda source: source,
-    "gzip": lambda source: gzip.GzipFile(fileobj=source),  # type: ignore[call-overload, no-any-return]
+    "gzip": lambda source: gzip.GzipFile(fileobj=source),  # type: ignore[call-overload]
     "deflate": _Deflate,
     "br": _Brotli,
     "zstd": lambda source: zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True),  # type: ignore[arg-type]
-    "lz4": lambda source: lz4.frame.LZ4FrameFile(source, mode="rb"),  # type: ignore[no-any-return]
+    "lz4": lambda source: lz4.frame.LZ4FrameFile(source, mode="rb"),
 }
 
 

@@ -13,7 +13,7 @@ from sidetone.store.errors import StoreError, StoreStartError
 log = logging.getLogger(__name__)
 
 # Where chDB's defaults differ from those of a ClickHouse server in what a client sees.
-_SERVER_DEFAULTS = {"implicit_select": "0"}
+_SERVER_DEFAULTS = "implicit_select=0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,6 @@ class Connection:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
-        self.set(_SERVER_DEFAULTS)
 
     def run(self, sql: bytes, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None) -> Answer:
         """Run one statement to its end; the GIL is released meanwhile.
@@ -104,11 +103,13 @@ class Engine:
     """
 
     def __init__(self, data_dir: Path) -> None:
+        if "?" in str(data_dir):
+            raise StoreStartError(f"The data directory {data_dir} has a ? in its name, which chDB cannot open; rename it.")
         # Importing chDB loads 500 MB of library and takes over a second: only who serves pays for it.
         from chdb import _chdb  # noqa: PLC0415
 
         self.data_dir = data_dir
-        self._chdb = _chdb
+        self._chdb: Any = _chdb
         # Keeps the engine up between requests; `_chdb.connect` on the same path shares it.
         try:
             self._keeper = self.connect()
@@ -127,7 +128,7 @@ class Engine:
 
     def connect(self) -> Connection:
         """A fresh client."""
-        return Connection(self._chdb.connect(str(self.data_dir)))
+        return Connection(self._chdb.connect(f"{self.data_dir}?{_SERVER_DEFAULTS}"))
 
     def kill(self, condition: str) -> None:
         """Ask the queries for which `condition` (SQL over system.processes) holds to stop."""

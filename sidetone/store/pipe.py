@@ -32,8 +32,8 @@ class Pipe:
         while True:
             with contextlib.suppress(BlockingIOError):
                 return os.read(self._reading, _PIPE_BYTES)
-            readable = loop.create_future()
-            loop.add_reader(self._reading, lambda future=readable: future.done() or future.set_result(None))
+            readable: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(self._reading, _wake, readable)
             try:
                 await readable
             finally:
@@ -46,3 +46,8 @@ class Pipe:
         os.close(self._reading)
         if self._writing >= 0:
             os.close(self._writing)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

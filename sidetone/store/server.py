@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -90,8 +89,13 @@ class StoreServer:
         await self._app.stop()
 
 
-def run_store(data_dir: str | Path, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
-    """Serve until SIGTERM or SIGINT, then end within 5 s.
+def run_store(
+    data_dir: str | Path,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    on_ready: Callable[[StoreServer], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then end within 5 s; `on_ready` is called once connections are accepted.
 
     Raises:
         StoreStartError: see `StoreServer`.
@@ -104,6 +108,8 @@ def run_store(data_dir: str | Path, host: str = "127.0.0.1", port: int = DEFAULT
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
+    if on_ready is not None:
+        on_ready(server)
     log.info("store listens on http://%s:%d", server.host, server.port)
     server.serve_forever()
 

@@ -89,9 +89,8 @@ class Overlay:
         self._restore = ""
         if settings:
             names = ", ".join(quote(name) for name in settings)
-            changed = connection.run(
-                f"SELECT name, value FROM system.settings WHERE changed AND name IN ({names})".encode(), "TSVRaw"
-            ).data.decode()
+            query = f"SELECT name, value FROM system.settings WHERE changed AND name IN ({names})"  # noqa: S608 - quoted
+            changed = connection.run(query.encode(), "TSVRaw").data.decode()
             kept = dict(line.split("\t", 1) for line in changed.splitlines())
             self._restore = "SET " + ", ".join(
                 f"{name} = {quote(kept[name]) if name in kept else 'DEFAULT'}" for name in settings

@@ -20,7 +20,7 @@ _WITH_OUTPUT = {"SELECT", "WITH", "FROM", "(", "SHOW", "DESC", "DESCRIBE", "EXPL
 # After one of these a word `format` is a name, not the clause.
 _NAME_FOLLOWS = {"SELECT", "DISTINCT", "AS", "BY", "WHERE", "AND", "OR", "NOT", "IN", "ON", "FROM", "JOIN"}
 # Engines that hold a connection of their own: chDB cannot reopen a database that has one.
-_BROKER_ENGINES = {"kafka", "rabbitmq", "nats", "fileLog".lower(), "s3queue", "azurequeue", "postgresql_replica"}
+_BROKER_ENGINES = {"kafka", "rabbitmq", "nats", "filelog", "s3queue", "azurequeue", "postgresql_replica"}
 _DATA_GAP = re.compile(rb"[ \t\f]*\r?\n?")
 
 
@@ -126,8 +126,8 @@ def _refuse(sql: bytes, significant: list[Token]) -> None:
             if unquoted(sql, named).lower() in _BROKER_ENGINES:
                 raise StoreError(
                     48,
-                    f"ENGINE = {unquoted(sql, named)} is not supported: chDB cannot reopen a database that holds such a "
-                    "table. Let the collector read the log and insert.",
+                    f"ENGINE = {unquoted(sql, named)} is not supported: chDB cannot reopen a database that holds "
+                    "such a table. Let the collector read the log and insert.",
                 )
 
 
