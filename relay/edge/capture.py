@@ -21,8 +21,9 @@ TAPS: Final = ("edge_up", "edge_down")
 
 UNKNOWN_TOS: Final = -1
 
-PacketRow = tuple["bytes | Flow", int, int, int, int, bytes]
-"""Session (or the flow that will learn it), tap, receive time (UTC ns), TOS octet, UDP payload bytes, head."""
+PacketRow = tuple["bytes | Flow", int, int, int, int, bytes, int]
+"""Session (or the flow that will learn it), tap, receive time (UTC ns), TOS octet, UDP payload bytes, head, and the
+header extension id of the session's audio level (0: none, or not known)."""
 
 
 class LegRow(NamedTuple):
@@ -52,7 +53,7 @@ class Capture:
             self.shed[PACKET.name]["full"] += 1
             self.broken = True  # later sequence numbers will show a gap that the network did not make
             return
-        self.packets.append((flow.session or flow, tap, at_ns, tos, len(data), data[:HEAD_BYTES]))
+        self.packets.append((flow.session or flow, tap, at_ns, tos, len(data), data[:HEAD_BYTES], flow.audio_level_id))
 
     def leg(self, row: LegRow) -> None:
         """Keep one RTT sample."""

@@ -38,8 +38,6 @@ class EdgeConfig:
         transceivers: allow-list: code (as in ufrags) → numeric address.
         keys: ufrag keys by id, shared with the transceivers.
         host_id: names this host's clock.
-        audio_level_id: RTP header extension id under which callers and transceivers send the audio level (RFC 6464).
-            An edge does not see the SDP that maps it, so both sides use the same fixed id.
         packet_facts: False forwards without recording packets.
         limits: bounds.
 
@@ -55,7 +53,6 @@ class EdgeConfig:
     transceivers: Mapping[str, tuple[str, int]]
     keys: Mapping[int, bytes]
     host_id: str
-    audio_level_id: int | None = 1
     packet_facts: bool = True
     limits: Limits = Limits()
 

@@ -36,6 +36,7 @@ class Flow:
         ufrag: the server ufrag it last proved to know; None for a flow learnt from the downlink.
         transceiver: where its packets go.
         session: 16 bytes, once the transceiver told.
+        audio_level_id: header extension id of the session's audio level (RFC 6464), 0 for none or not told.
         answered: the transceiver sent to this address.
         opened_ns: monotonic time since when it waits for this transceiver's first answer.
         seen_ns: monotonic time of the client's last packet (or of the opening).
@@ -48,6 +49,7 @@ class Flow:
     __slots__ = (
         "address",
         "answered",
+        "audio_level_id",
         "down_key",
         "header",
         "opened_ns",
@@ -66,6 +68,7 @@ class Flow:
         self.seen_ns = now_ns
         self.ufrag: str | None = None
         self.session: bytes | None = None
+        self.audio_level_id = 0
         self.answered = False
         self.rival: tuple[str, Address] | None = None
         self.down_key = b""
@@ -125,13 +128,13 @@ class FlowTable:
             flow.opened_ns = now_ns
         flow.rival = None
 
-    def learn(self, flow: Flow, down_key: bytes, session: bytes | None) -> None:
-        """Note under which header the downlink speaks of a flow, and of which session it is."""
+    def learn(self, flow: Flow, down_key: bytes, session: bytes | None, audio_level_id: int | None = None) -> None:
+        """Note under which header the downlink speaks of a flow, and what it says of its session."""
         self.by_down_key.pop(flow.down_key, None)
         self.by_down_key[down_key] = flow
         flow.down_key = down_key
         if session is not None:
-            flow.session = session
+            flow.session, flow.audio_level_id = session, audio_level_id or 0
 
     def close(self, flow: Flow, reason: str) -> None:
         """Forget a flow and count why."""
@@ -173,9 +176,11 @@ class FlowTable:
         if len(others) >= self._limits.flows_per_ufrag:
             self._make_room(others, now_ns)
         # A client that moved keeps its session: no packet of it has to wait for the transceiver to tell again.
-        known = next((other.session for other in others if other.session is not None), None)
-        if known is not None or flow.ufrag is not None:
-            flow.session = known
+        known = next((other for other in others if other.session is not None), None)
+        if known is not None:
+            flow.session, flow.audio_level_id = known.session, known.audio_level_id
+        elif flow.ufrag is not None:
+            flow.session, flow.audio_level_id = None, 0
         flow.ufrag = ufrag
         self._per_ufrag.setdefault(ufrag, others).append(flow)
 

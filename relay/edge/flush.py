@@ -97,7 +97,8 @@ class Flusher:
             owner = row[0]
             session = owner.session if isinstance(owner, Flow) else owner
             if session is not None:
-                known.append((session, *row[1:]))
+                level_id = owner.audio_level_id if isinstance(owner, Flow) else row[6]
+                known.append((session, *row[1:6], level_id))
             elif row[2] >= oldest_ns and len(self._waiting) < room:
                 self._waiting.append(row)
             else:
@@ -109,7 +110,7 @@ class Flusher:
             rows = self._resolve(rows, now_ns, last=last)
             if not rows:
                 return
-        owners, tap_codes, times, toses, sizes, first_bytes = zip(*rows, strict=True)
+        owners, tap_codes, times, toses, sizes, first_bytes, level_ids = zip(*rows, strict=True)
         sessions = cast("tuple[bytes, ...]", owners)
         count = len(rows)
         taps = np.fromiter(tap_codes, np.int32, count)
@@ -117,7 +118,7 @@ class Flusher:
         tos = np.fromiter(toses, np.int16, count)
         size = np.fromiter(sizes, np.int64, count)
         yield
-        head = heads.read(first_bytes, size, self._config.audio_level_id)
+        head = heads.read(first_bytes, size, np.fromiter(level_ids, np.int64, count))
         yield
         ext_seq = np.zeros(count, dtype=np.int64)
         transit = np.zeros(count, dtype=np.int32)

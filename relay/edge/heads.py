@@ -33,15 +33,16 @@ class Heads:
     has_level: Bools
 
 
-def read(heads: Sequence[bytes], sizes: Ints, audio_level_id: int | None) -> Heads:
-    """Read the first (at most 64) bytes of RTP packets, each at least 12 long; `sizes` are the packets' lengths.
+def read(heads: Sequence[bytes], sizes: Ints, level_ids: Ints) -> Heads:
+    """Read the first (at most 64) bytes of RTP packets, each at least 12 long.
 
-    An audio level (RFC 6464) that lies beyond those bytes is not found.
+    `sizes` are the packets' lengths, `level_ids` the extension ids of their audio levels (RFC 6464), 0 for none. A
+    level that lies beyond those bytes is not found.
     """
     raw = b"".join([head if len(head) == HEAD_BYTES else head.ljust(HEAD_BYTES, b"\0") for head in heads])
     table = np.frombuffer(raw, dtype=np.uint8).reshape(-1, HEAD_BYTES)
     words = table[:, :FIXED_HEADER_BYTES].copy().view(">u4")
-    level, has_level = _audio_levels(table, sizes, audio_level_id)
+    level, has_level = _audio_levels(table, sizes, level_ids)
     return Heads(
         ssrc=words[:, 2].astype(np.uint32),
         seq=(words[:, 0] & 0xFFFF).astype(np.uint16),
@@ -54,14 +55,12 @@ def read(heads: Sequence[bytes], sizes: Ints, audio_level_id: int | None) -> Hea
     )
 
 
-def _audio_levels(table: Bytes, sizes: Ints, audio_level_id: int | None) -> tuple[Bytes, Bools]:
+def _audio_levels(table: Bytes, sizes: Ints, level_ids: Ints) -> tuple[Bytes, Bools]:
     level = np.zeros(len(table), dtype=np.uint8)
     found = np.zeros(len(table), dtype=np.bool_)
-    if audio_level_id is None:
-        return level, found
     # Rows with the X bit, whose extension header lies within what was kept.
     start = FIXED_HEADER_BYTES + 4 * (table[:, 0] & 0x0F).astype(np.int64)
-    rows = np.flatnonzero((table[:, 0] & 0x10 != 0) & (start + 4 <= np.minimum(sizes, HEAD_BYTES)))
+    rows = np.flatnonzero((level_ids > 0) & (table[:, 0] & 0x10 != 0) & (start + 4 <= np.minimum(sizes, HEAD_BYTES)))
     at = start[rows]
     profile = table[rows, at].astype(np.int64) << 8 | table[rows, at + 1]
     at, end = at + 4, at + 4 + 4 * (table[rows, at + 2].astype(np.int64) << 8 | table[rows, at + 3])
@@ -79,7 +78,7 @@ def _audio_levels(table: Bytes, sizes: Ints, audio_level_id: int | None) -> tupl
         length = np.where(one_byte, (first & 0x0F) + 1, table[rows, at + 1])
         data = at + np.where(one_byte, 1, 2)
         stop = one_byte & (identifier == STOP_ID)
-        match = ~(padding | stop) & (identifier == audio_level_id) & (length > 0) & (data + length <= end)
+        match = ~(padding | stop) & (identifier == level_ids[rows]) & (length > 0) & (data + length <= end)
         hit = match & (data < HEAD_BYTES)
         level[rows[hit]] = table[rows[hit], data[hit]]
         found[rows[hit]] = True

@@ -192,7 +192,8 @@ class Router:
             self.dropped["wrong_transceiver"] += 1
             return None
         flow.answered = True
-        self._flows.learn(flow, data[: header.offset], header.session_id if any(header.session_id) else None)
+        session = header.session_id if any(header.session_id) else None
+        self._flows.learn(flow, data[: header.offset], session, header.audio_level_id)
         return flow
 
 

@@ -31,6 +31,7 @@ KEY = secrets.token_bytes(32)
 LOOPBACK = "127.0.0.1"
 PATIENCE_S = 5.0
 SESSION = bytes(range(16))
+LEVEL_ID = 2
 Address = tuple[str, int]
 
 
@@ -69,8 +70,8 @@ class Transceiver(Peer):
         header = read_up(data)
         return header.client, data[header.offset :]
 
-    def send_down(self, edge: Edge, client: Address, payload: bytes, session: bytes = SESSION) -> None:
-        self.send(down_header(*client, session) + payload, edge.internal_address)
+    def send_down(self, edge: Edge, client: Address, payload: bytes) -> None:
+        self.send(down_header(*client, SESSION, LEVEL_ID) + payload, edge.internal_address)
 
 
 class World:
@@ -167,18 +168,18 @@ def new_ufrag(code: str = "alph", key: bytes = KEY) -> str:
 def rtp(seq: int, ssrc: int = 7, level: int | None = None, size: int = 40) -> bytes:
     header = struct.pack("!BBHII", 0x80 if level is None else 0x90, 111, seq & 0xFFFF, seq * 960 % 2**32, ssrc)
     if level is not None:
-        header += b"\xbe\xde\0\1" + bytes((0x10, level, 0, 0))
+        header += b"\xbe\xde\0\1" + bytes((LEVEL_ID << 4, level, 0, 0))
     return header.ljust(size, b"x")
 
 
-def connect(world: World, edge: Edge, ufrag: str, client: Peer | None = None, session: bytes = SESSION) -> None:
+def connect(world: World, edge: Edge, ufrag: str, client: Peer | None = None) -> None:
     """A client's first check and its answer: afterwards the edge knows flow and session."""
     client = client or world.client
     request = check(ufrag)
     client.send(request, edge.address)
     assert world.alpha.receive_up() == (Client(*client.address), request)
     answer = check(answer_to=request)
-    world.alpha.send_down(edge, client.address, answer, session)
+    world.alpha.send_down(edge, client.address, answer)
     assert client.receive() == answer
 
 

@@ -32,6 +32,19 @@ def test_down_header_is_read_back(
     assert (header + payload)[down.offset :] == payload
 
 
+@pytest.mark.parametrize("level_id", [None, 1, 14])
+@pytest.mark.parametrize("host", ["192.0.2.7", "2001:db8::1"])
+def test_the_downward_header_tells_the_audio_levels_extension_id(host: str, level_id: int | None) -> None:
+    header = encap.down_header(host, 9, bytes(16), level_id)
+    assert encap.read_down(header).audio_level_id == level_id
+    assert encap.read_down(header).client == (host, 9)
+
+
+@pytest.mark.parametrize("level_id", [0, 15, 255, -1])
+def test_an_extension_id_that_does_not_fit_is_left_out(level_id: int) -> None:
+    assert encap.down_header("192.0.2.7", 9, bytes(16), level_id) == encap.down_header("192.0.2.7", 9, bytes(16))
+
+
 def test_layout_is_as_documented() -> None:
     assert encap.up_header("192.0.2.7", 0x1234).hex() == "5e001234c0000207"
     assert encap.down_header("2001:db8::1", 5, bytes(range(16))).hex() == (
@@ -59,9 +72,13 @@ def test_reserved_flags_and_the_other_direction_are_refused() -> None:
     header = bytearray(encap.up_header("192.0.2.7", 9))
     with pytest.raises(encap.EncapError, match="0x5f"):
         encap.read_down(bytes(header) + bytes(16))
-    header[1] = 0x80
+    for flags in (0x80, 0x02):
+        header[1] = flags
+        with pytest.raises(encap.EncapError, match="reserved"):
+            encap.read_up(bytes(header))
+    header[:2] = encap.DOWN, 0x20
     with pytest.raises(encap.EncapError, match="reserved"):
-        encap.read_up(bytes(header))
+        encap.read_down(bytes(header) + bytes(16))
 
 
 @pytest.mark.parametrize(("host", "port"), [("example.org", 1), ("192.0.2.7", 70_000), ("192.0.2.7", -1), ("::zz", 1)])

@@ -132,3 +132,14 @@ def test_round_trips_become_legs(path: Path) -> None:
     path.capture.leg(LegRow(b"1" * 16, "client_edge", 5 * MS, 30_500_999))
     (row,) = path.flush()
     assert (row["leg"], row["method"], row["rtt_us"], row["session_id"]) == ("client_edge", "stun", 30_500, b"1" * 16)
+
+
+def test_each_session_has_its_own_audio_level_extension(path: Path) -> None:
+    head = bytes.fromhex("906f00010000000200000007")
+    packet = head + b"\xbe\xde\0\1" + b"\x10\x30\x20\x85"
+    sessions = {1: flow(b"1" * 16), 2: flow(b"2" * 16), 0: flow(b"3" * 16)}
+    for level_id, one in sessions.items():
+        one.audio_level_id = level_id
+        path.capture.packet(one, EDGE_UP, packet, 0, 0)
+    rows = {row["session_id"][:1]: (row["audio_level_dbov"], row["voice_activity"]) for row in path.flush()}
+    assert rows == {b"1": (-0x30, False), b"2": (-5, True), b"3": (None, None)}

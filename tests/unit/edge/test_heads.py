@@ -14,7 +14,8 @@ from voice.rtp import RtpError, parse_header
 
 def columns(packets: list[bytes], level_id: int | None) -> Heads:
     sizes = np.array([len(packet) for packet in packets], dtype=np.int64)
-    return read([packet[:HEAD_BYTES] for packet in packets], sizes, level_id)
+    level_ids = np.full(len(packets), level_id or 0, dtype=np.int64)
+    return read([packet[:HEAD_BYTES] for packet in packets], sizes, level_ids)
 
 
 def check_against_the_reference(packets: list[bytes], level_id: int | None) -> None:

@@ -134,7 +134,7 @@ def test_only_allow_listed_transceivers_reach_clients(
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x5f", b"\x5f\x00" + bytes(21), b"\x5e\x00" + bytes(30), b"\x5f\x02" + bytes(40)]
+    "data", [b"", b"\x5f", b"\x5f\x00" + bytes(21), b"\x5e\x00" + bytes(30), b"\x5f\x20" + bytes(40)]
 )
 def test_a_broken_header_from_inside_is_dropped(bench: Bench, data: bytes) -> None:
     assert bench.router.down([(data, ALPHA, 0, 0)], 0) == []
