@@ -23,7 +23,8 @@ _MS: Final = 1_000_000
 _TS_MOD: Final = 1 << 32
 _HALF_TS: Final = 1 << 31
 _RECENT: Final = 128  # played numbers remembered, to tell a duplicate from a late packet
-_LATE_RUN: Final = 10  # so many late packets in a row: the sender's time line has moved, follow it
+_LATE_RUN: Final = 10  # so many late packets in a row, over
+_LATE_RUN_NS: Final = 200 * _MS  # so long (a stall that ends delivers at once): the sender's time line has moved
 
 PlayoutKind = Literal["played", "concealed", "fec_recovered", "discarded_late", "silence"]
 Inserted = Literal["queued", "discarded_late", "duplicate", "overflow"]
@@ -111,6 +112,7 @@ class JitterBuffer:
         self._missed = 0  # ticks without a packet since then
         self._adapted_ns: int | None = None
         self._late_run = 0
+        self._late_since_ns = 0
         self._delay_ns = 0
 
     @property
@@ -151,8 +153,10 @@ class JitterBuffer:
         self._delays.observe(transit_ns, now_ns)
         if self._next_ts is not None and ts + self._frame_ts // 2 <= self._next_ts:
             self.counts.discarded_late += 1
+            if not self._late_run:
+                self._late_since_ns = now_ns
             self._late_run += 1
-            if self._late_run >= _LATE_RUN:
+            if self._late_run >= _LATE_RUN and now_ns - self._late_since_ns >= _LATE_RUN_NS:
                 self._resync()
                 self._delays.observe(transit_ns, now_ns)
             return "discarded_late"

@@ -68,7 +68,7 @@ def test_a_clean_stream_is_played_whole_after_the_start_target() -> None:
     buffer = JitterBuffer()
     out = play(voice(200), 200, buffer)
     assert kinds(out[:3]) == "silence 2, played 1"
-    assert set(playout.kind for playout in out[2:]) == {"played"}
+    assert {playout.kind for playout in out[2:]} == {"played"}
     assert [playout.rtp_ts for playout in out[2:20]] == [seq * FRAME_TS for seq in range(18)]
     assert buffer.target_ms == 20.0
     assert buffer.delay_ms <= 50.0
@@ -239,15 +239,17 @@ def test_a_skip_waits_for_the_end_of_speech() -> None:
 @pytest.mark.parametrize("name", sorted(PROFILES))
 def test_no_network_costs_much_more_than_it_lost(name: str) -> None:
     link = Link(PROFILES[name].up, seed=9)
-    packets = []
-    for seq in range(3000):
-        for arrival in link.send(seq * FRAME_MS * MS, 120):
-            packets.append((round(arrival / MS), seq, seq * FRAME_TS, PLAIN))
+    packets = [
+        (round(arrival / MS), seq, seq * FRAME_TS, PLAIN)
+        for seq in range(3000)
+        for arrival in link.send(seq * FRAME_MS * MS, 120)
+    ]
     buffer = JitterBuffer()
     out = steady(play(packets, 2990, buffer))
     missing = sum(playout.kind != "played" for playout in out)
     assert missing - link.lost <= 0.07 * len(out)
     assert buffer.delay_ms <= buffer.target_ms + 50.0
+    assert buffer.counts.resyncs == 0
 
 
 @given(

@@ -1,0 +1,391 @@
+"""The floor machine: scenes of a conversation, and what must hold in any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventlog.schema import AGENT_STOP_REASONS, TURN_KINDS
+from voice.floor import Floor, FloorConfig
+from voice.floor_diagram import diagram, page
+from voice.floor_table import CAUSE, MEANING, TABLE, Event, State
+from voice.turns import FloorOutput, RequestResponse, StopAgent, StopReason, TurnEvent
+
+MS = 1_000_000
+FRAME_MS = 20
+
+
+class Scene:
+    """A floor with a clock: say how long the user speaks or is quiet, and read what came of it."""
+
+    def __init__(self, config: FloorConfig | None = None) -> None:
+        self.floor = Floor(config, "energy:-50")
+        self.now_ms = 0
+        self.out: list[FloorOutput] = []
+
+    def user(self, duration_ms: int, *, speech: bool) -> list[FloorOutput]:
+        out: list[FloorOutput] = []
+        for _ in range(duration_ms // FRAME_MS):
+            begins_ms, self.now_ms = self.now_ms, self.now_ms + FRAME_MS
+            out += self.floor.user_frame(self.now_ms * MS, begins_ms * MS, float(begins_ms), speech)
+        self.out += out
+        return out
+
+    def says(self, duration_ms: int) -> list[FloorOutput]:
+        return self.user(duration_ms, speech=True)
+
+    def quiet(self, duration_ms: int) -> list[FloorOutput]:
+        return self.user(duration_ms, speech=False)
+
+    def agent_starts(self) -> list[FloorOutput]:
+        return self._took(self.floor.agent_started(self.now_ms * MS, 0.0))
+
+    def agent_stops(self, reason: StopReason = "completed") -> list[FloorOutput]:
+        return self._took(self.floor.agent_stopped(self.now_ms * MS, 0.0, reason))
+
+    def hangs_up(self) -> list[FloorOutput]:
+        return self._took(self.floor.hangup(self.now_ms * MS))
+
+    def _took(self, out: list[FloorOutput]) -> list[FloorOutput]:
+        self.out += out
+        return out
+
+    def answered(self) -> Scene:
+        """Go on to the middle of the answer to the user's first turn."""
+        self.quiet(200)
+        self.says(1000)
+        self.quiet(600)
+        self.agent_starts()
+        self.quiet(400)
+        self.out.clear()
+        return self
+
+
+def short(out: Iterable[FloorOutput]) -> list[tuple[str, int]]:
+    return [(output.kind if isinstance(output, TurnEvent) else type(output).__name__, output.turn_id) for output in out]
+
+
+def events(out: Iterable[FloorOutput], kind: str) -> list[TurnEvent]:
+    return [output for output in out if isinstance(output, TurnEvent) and output.kind == kind]
+
+
+def test_a_turn_from_the_first_word_to_the_end_of_the_answer() -> None:
+    scene = Scene()
+    scene.quiet(200)
+    scene.says(1000)
+    scene.quiet(600)
+    scene.floor.model_event(scene.now_ms * MS, "model_first_audio")
+    scene.agent_starts()
+    scene.quiet(300)
+    scene.agent_stops()
+    assert short(scene.out) == [
+        ("user_speech_started", 1),
+        ("user_speech_stopped", 1),
+        ("endpoint_candidate", 1),
+        ("endpoint_decided", 1),
+        ("RequestResponse", 1),
+        ("agent_audio_started", 1),
+        ("agent_audio_stopped", 1),
+    ]
+    assert scene.floor.state is State.LISTENING
+    assert scene.floor.turn_id == 2
+
+
+def test_speech_is_dated_back_to_its_first_frame_and_its_end_to_the_last() -> None:
+    scene = Scene()
+    scene.quiet(200)
+    out = scene.says(1000)
+    assert scene.now_ms == 1200
+    scene.quiet(600)
+    started, stopped = events(out, "user_speech_started")[0], events(scene.out, "user_speech_stopped")[0]
+    assert (started.at_ns, started.audio_ms) == (200 * MS, 200.0)
+    assert (stopped.at_ns, stopped.audio_ms, stopped.silence_ms) == (1200 * MS, 1200.0, 200.0)
+    assert stopped.detector == "energy:-50"
+
+
+def test_a_detectors_hangover_is_taken_off_the_end_and_counts_as_silence() -> None:
+    scene = Scene(FloorConfig(detector_hangover_ms=115.0))
+    scene.says(1000)
+    scene.quiet(600)
+    assert events(scene.out, "user_speech_stopped")[0].at_ns == 885 * MS
+    decided = events(scene.out, "endpoint_decided")[0]
+    assert decided.silence_ms == 515.0
+    assert decided.at_ns == 1400 * MS
+
+
+def test_a_click_is_not_speech() -> None:
+    scene = Scene()
+    for _ in range(5):
+        scene.says(40)
+        scene.quiet(100)
+    assert scene.out == []
+    assert scene.floor.state is State.LISTENING
+
+
+def test_a_gap_between_words_does_not_end_speech() -> None:
+    scene = Scene()
+    scene.says(400)
+    scene.quiet(180)
+    scene.says(400)
+    scene.quiet(300)
+    assert short(scene.out) == [("user_speech_started", 1), ("user_speech_stopped", 1), ("endpoint_candidate", 1)]
+    assert events(scene.out, "user_speech_stopped")[0].inputs["speech_ms"] == 800.0
+
+
+def test_a_pause_within_a_turn_keeps_the_turn() -> None:
+    scene = Scene()
+    scene.says(400)
+    scene.quiet(400)
+    scene.says(400)
+    scene.quiet(520)
+    assert short(scene.out) == [
+        ("user_speech_started", 1),
+        ("user_speech_stopped", 1),
+        ("endpoint_candidate", 1),
+        ("user_speech_started", 1),
+        ("user_speech_stopped", 1),
+        ("endpoint_candidate", 1),
+        ("endpoint_decided", 1),
+        ("RequestResponse", 1),
+    ]
+
+
+def test_a_user_who_goes_on_before_the_answer_revokes_the_endpoint() -> None:
+    scene = Scene()
+    scene.says(400)
+    scene.quiet(600)
+    scene.out.clear()
+    scene.says(400)
+    assert short(scene.out) == [("endpoint_revoked", 1), ("StopAgent", 1), ("user_speech_started", 1)]
+    assert scene.out[1] == StopAgent(1, "revoked")
+    revoked = events(scene.out, "endpoint_revoked")[0]
+    assert revoked.silence_ms == 600.0
+    late = scene.floor.model_event(scene.now_ms * MS, "model_first_audio")
+    assert isinstance(late[0], TurnEvent)
+    assert late[0].reason == "revoked"
+    assert short(scene.quiet(520))[-1] == ("RequestResponse", 1)
+
+
+def test_late_word_of_a_revoked_response_does_not_end_the_new_one() -> None:
+    scene = Scene()
+    scene.says(400)
+    scene.quiet(600)
+    scene.says(400)
+    scene.quiet(600)
+    assert scene.agent_stops("yielded") == []
+    assert scene.floor.state is State.RESPONDING
+
+
+def test_barging_in_makes_the_agent_yield() -> None:
+    scene = Scene().answered()
+    scene.says(300)
+    assert short(scene.out) == [
+        ("user_speech_started", 2),
+        ("user_barged_in", 2),
+        ("agent_yielded", 1),
+        ("StopAgent", 1),
+    ]
+    onset_ns = events(scene.out, "user_speech_started")[0].at_ns
+    assert events(scene.out, "user_barged_in")[0].at_ns == onset_ns
+    assert events(scene.out, "agent_yielded")[0].at_ns == onset_ns + 200 * MS
+    scene.out.clear()
+    scene.agent_stops("yielded")
+    scene.says(500)
+    scene.quiet(600)
+    assert short(scene.out) == [
+        ("agent_audio_stopped", 1),
+        ("user_speech_stopped", 2),
+        ("endpoint_candidate", 2),
+        ("endpoint_decided", 2),
+        ("RequestResponse", 2),
+    ]
+
+
+def test_a_user_who_is_done_before_the_agent_has_stopped_is_answered_still() -> None:
+    scene = Scene().answered()
+    scene.says(300)
+    scene.quiet(600)
+    assert scene.floor.state is State.YIELDING_QUIET
+    scene.agent_stops("yielded")
+    assert short(scene.quiet(20)) == [("endpoint_decided", 2), ("RequestResponse", 2)]
+
+
+def test_a_short_word_over_the_agent_is_a_backchannel_and_no_turn() -> None:
+    scene = Scene().answered()
+    scene.says(140)
+    scene.quiet(300)
+    assert short(scene.out) == [("user_speech_started", 2), ("backchannel", 2), ("user_speech_stopped", 2)]
+    assert events(scene.out, "backchannel")[0].inputs["duration_ms"] == 140.0
+    assert scene.floor.state is State.AGENT_SPEAKING
+    scene.quiet(600)
+    scene.agent_stops()
+    assert short(scene.says(100)) == [("user_speech_started", 2)]
+
+
+def test_a_word_that_outlasts_the_answer_is_a_turn() -> None:
+    scene = Scene().answered()
+    scene.says(100)
+    scene.agent_stops()
+    scene.says(400)
+    scene.quiet(520)
+    assert short(scene.out)[-2:] == [("endpoint_decided", 2), ("RequestResponse", 2)]
+
+
+def test_an_agent_that_starts_over_the_user_yields_when_the_user_does_not_stop() -> None:
+    scene = Scene()
+    scene.says(1000)
+    scene.agent_starts()
+    assert scene.floor.state is State.TALKED_OVER
+    scene.says(220)
+    barged = events(scene.out, "user_barged_in")[0]
+    assert (barged.turn_id, barged.at_ns, barged.audio_ms) == (2, 1000 * MS, 1000.0)
+    assert barged.inputs["speech_ms"] == 200.0
+    assert short(scene.out)[-1] == ("StopAgent", 1)
+
+
+def test_an_agent_that_starts_over_the_last_word_keeps_the_floor() -> None:
+    scene = Scene()
+    scene.says(1000)
+    scene.agent_starts()
+    scene.says(100)
+    assert short(scene.quiet(300)) == [("user_speech_stopped", 1)]
+    assert scene.floor.state is State.AGENT_SPEAKING
+
+
+def test_a_greeting_belongs_to_no_turn() -> None:
+    scene = Scene()
+    scene.agent_starts()
+    scene.quiet(500)
+    scene.agent_stops()
+    assert short(scene.out) == [("agent_audio_started", 0), ("agent_audio_stopped", 0)]
+    assert short(scene.says(100)) == [("user_speech_started", 1)]
+
+
+@pytest.mark.parametrize("reason", ["completed", "error"])
+def test_a_response_that_fails_unheard_closes_its_turn(reason: StopReason) -> None:
+    scene = Scene()
+    scene.says(400)
+    scene.quiet(600)
+    assert scene.agent_stops(reason) == []
+    assert scene.floor.state is State.LISTENING
+    assert short(scene.says(100)) == [("user_speech_started", 2)]
+
+
+def test_hanging_up_closes_what_is_open_and_nothing_follows() -> None:
+    scene = Scene().answered()
+    scene.says(300)
+    scene.out.clear()
+    scene.hangs_up()
+    assert short(scene.out) == [("user_speech_stopped", 2), ("agent_audio_stopped", 1)]
+    assert {event.reason for event in scene.out if isinstance(event, TurnEvent)} == {"hangup"}
+    assert scene.says(500) == scene.agent_starts() == scene.hangs_up() == []
+    assert scene.floor.model_event(scene.now_ms * MS, "tool_started") == []
+
+
+def test_what_does_not_exist_is_refused() -> None:
+    floor = Floor()
+    with pytest.raises(ValueError, match="no step of a model; there are model_first_audio"):
+        floor.model_event(0, "model_sneezed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no reason to stop; there are completed"):
+        floor.agent_stopped(0, 0.0, "bored")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="barge_in_ms is a duration"):
+        FloorConfig(barge_in_ms=-1)
+    with pytest.raises(ValueError, match="pause_ms 600 is longer"):
+        FloorConfig(pause_ms=600)
+
+
+Step = tuple[str, int]
+
+STEPS = st.one_of(
+    st.tuples(st.sampled_from(["speech", "speech", "quiet", "quiet"]), st.integers(0, 60)),
+    st.tuples(st.sampled_from(["speech", "quiet"]), st.integers(1, 8)),
+    st.tuples(st.sampled_from(["agent_started", "completed", "yielded", "error", "late_frame"]), st.integers(0, 500)),
+    st.tuples(st.just("model_first_audio"), st.integers(0, 500)),
+)
+
+
+def perform(steps: list[Step], *, stop_when_told: bool) -> list[FloorOutput]:
+    floor = Floor(FloorConfig(), "test")
+    out: list[FloorOutput] = []
+    now = 1_700_000_000_000 * MS
+    audio_ms = 0.0
+    for what, amount in steps:
+        got: list[FloorOutput] = []
+        if what in ("speech", "quiet"):
+            for _ in range(amount):
+                got += floor.user_frame(now + FRAME_MS * MS, now, audio_ms, what == "speech")
+                now += FRAME_MS * MS
+                audio_ms += FRAME_MS
+        elif what == "late_frame":  # a frame that claims an earlier time, and a clock that goes back
+            got += floor.user_frame(now - amount * MS, now - amount * MS, audio_ms, speech=True)
+        elif what == "agent_started":
+            got += floor.agent_started(now - amount * MS, audio_ms)
+        elif what == "model_first_audio":
+            got += floor.model_event(now, "model_first_audio")
+        else:
+            got += floor.agent_stopped(now + amount * MS, audio_ms, what)  # type: ignore[arg-type]
+        if stop_when_told and any(isinstance(output, StopAgent) and output.reason == "yielded" for output in got):
+            got += floor.agent_stopped(now, audio_ms, "yielded")
+        out += got
+    return out + floor.hangup(now)
+
+
+@settings(max_examples=200)
+@given(st.lists(STEPS, max_size=40), st.booleans())
+def test_what_holds_in_any_conversation(steps: list[Step], stop_when_told: bool) -> None:
+    out = perform(steps, stop_when_told=stop_when_told)
+    assert out == perform(steps, stop_when_told=stop_when_told)
+    facts = [output for output in out if isinstance(output, TurnEvent)]
+    assert {fact.kind for fact in facts} <= set(TURN_KINDS)
+    for actor in ("user", "agent", "system"):
+        own = [fact for fact in facts if fact.actor == actor]
+        assert [fact.turn_id for fact in own] == sorted(fact.turn_id for fact in own)
+        assert [fact.at_ns for fact in own] == sorted(fact.at_ns for fact in own)
+    for begins, ends in (
+        ("user_speech_started", "user_speech_stopped"),
+        ("agent_audio_started", "agent_audio_stopped"),
+    ):
+        pair = [fact.kind for fact in facts if fact.kind in (begins, ends)]
+        assert pair == [begins, ends] * (len(pair) // 2)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_no_two_responses_are_due_at_once(steps: list[Step]) -> None:
+    out = perform(steps, stop_when_told=True)
+    open_request: int | None = None
+    for output in out:
+        if isinstance(output, RequestResponse):
+            assert open_request is None
+            open_request = output.turn_id
+        elif isinstance(output, StopAgent) and output.reason == "revoked":
+            assert open_request == output.turn_id
+            open_request = None
+        elif open_request is not None and isinstance(output, TurnEvent) and output.kind == "agent_audio_started":
+            assert output.turn_id == open_request
+            open_request = None
+        elif isinstance(output, TurnEvent) and output.turn_id > (open_request or output.turn_id):
+            open_request = None  # it failed unheard, and the next turn has begun
+
+
+def test_every_row_has_a_handler_and_every_state_can_be_reached() -> None:
+    assert all(callable(getattr(Floor, f"_{transition.handler}")) for transition in TABLE.values())
+    reached = {State.LISTENING}
+    while more := {t.state for (state, _), t in TABLE.items() if state in reached} - reached:
+        reached |= more
+    assert reached == set(State) == set(MEANING)
+    assert {event for _, event in TABLE} == set(Event) == set(CAUSE)
+
+
+def test_the_reasons_are_the_facts_reasons() -> None:
+    assert set(get_args(StopReason)) == set(AGENT_STOP_REASONS)
+
+
+def test_the_page_of_the_docs_is_up_to_date() -> None:
+    written = Path(__file__).parents[3].joinpath("docs", "floor.md").read_text(encoding="utf-8")
+    assert written == page(), "run: python -m voice.floor_diagram > docs/floor.md"
+    assert diagram().count("-->") == 1 + sum(event is not Event.HANGUP for _, event in TABLE)
