@@ -6,18 +6,21 @@ rows. `catalogue` says what each metric means and `api` serves it all as JSON.
 """
 
 from analytics.answer import Answer, Column
-from analytics.catalogue import CATALOGUE, Metric
+from analytics.catalogue import CATALOGUE, ERROR_KINDS, Metric
 from analytics.errors import BadParameterError, QuestionError, StoreUnavailableError, UnknownQuestionError
+from analytics.pool import Pool
 from analytics.question import Parameter, Question, questions
 from analytics.store import connect, run
 
 __all__ = [
     "CATALOGUE",
+    "ERROR_KINDS",
     "Answer",
     "BadParameterError",
     "Column",
     "Metric",
     "Parameter",
+    "Pool",
     "Question",
     "QuestionError",
     "StoreUnavailableError",

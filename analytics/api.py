@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
-from clickhouse_connect.driver.client import Client
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 
 from analytics.catalogue import CATALOGUE
 from analytics.errors import BadParameterError, QuestionError, StoreUnavailableError, UnknownQuestionError
+from analytics.pool import Pool
 from analytics.question import questions
-from analytics.store import connect, run
+from analytics.store import run
 
 _STATUS: Final[dict[type[QuestionError], int]] = {
     BadParameterError: 400,
     UnknownQuestionError: 404,
     StoreUnavailableError: 503,
 }
-_IDLE_CLIENTS: Final = 8
-"""Connections kept for the next question; more are closed after use."""
-
-
-class _Clients:
-    """Clients of the store, each used by one request at a time."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
-        self._lock = threading.Lock()
-        self._idle: list[Client] = []
-
-    @contextmanager
-    def one(self) -> Iterator[Client]:
-        """Lend a client; one that failed is not used again."""
-        with self._lock:
-            client = self._idle.pop() if self._idle else None
-        client = client or connect(self._host, self._port)
-        try:
-            yield client
-        except StoreUnavailableError:
-            client.close()
-            raise
-        except BaseException:
-            self._give_back(client)
-            raise
-        self._give_back(client)
-
-    def _give_back(self, client: Client) -> None:
-        with self._lock:
-            if len(self._idle) < _IDLE_CLIENTS:
-                self._idle.append(client)
-                return
-        client.close()
 
 
 def create_app(store_host: str, store_port: int) -> FastAPI:
@@ -69,7 +32,7 @@ def create_app(store_host: str, store_port: int) -> FastAPI:
 
     """
     app = FastAPI(title="Sidetone", description="Questions about voice calls, answered from stored facts.", version="1")
-    clients = _Clients(store_host, store_port)
+    clients = Pool(store_host, store_port)
     registry = CollectorRegistry()
     asked = Counter("sidetone_api_questions", "Questions asked", ["question", "status"], registry=registry)
     took = Histogram("sidetone_api_question_seconds", "Time to an answer", ["question"], registry=registry)

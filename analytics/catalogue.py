@@ -144,7 +144,7 @@ _METRICS: Final = (
     Metric(
         "false_barge_in",
         _ERRORS,
-        "The agent gave way, and the user spoke for less than 200 ms in the 2 s after; or it gave way to a backchannel.",
+        "The agent gave way, and the user spoke for under 200 ms in the 2 s after; or it gave way to a backchannel.",
         "count; rate per turn",
         "LiveKit's 2 s of silence; 200 ms is ours",
     ),

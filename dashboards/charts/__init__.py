@@ -1,0 +1,1 @@
+"""Chart options (Apache ECharts, JSON only) as pure functions of answers' records."""

@@ -1,0 +1,62 @@
+"""Where the time of each answer went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+Records = Sequence[dict[str, Any]]
+
+PARTS: Final = (
+    ("uplink_network_ms", "uplink network", "#0ea5e9"),
+    ("uplink_jitter_buffer_ms", "uplink jitter buffer", "#38bdf8"),
+    ("vad_hangover_ms", "VAD hangover", "#f59e0b"),
+    ("endpoint_wait_ms", "endpoint wait", "#fbbf24"),
+    ("request_ms", "request", "#f43f5e"),
+    ("model_first_audio_ms", "model first audio", "#8b5cf6"),
+    ("pacing_ms", "pacing to first packet", "#a78bfa"),
+    ("unmeasured_ms", "not measured", None),
+    ("downlink_network_ms", "downlink network", "#14b8a6"),
+    ("playout_ms", "playout", "#5eead4"),
+)
+
+
+def bars(records: Records) -> dict[str, Any]:
+    """Return one stacked bar per answered turn; what was not measured is a gap with a broken outline.
+
+    Args:
+        records: rows of `session_waterfall`.
+
+    """
+    answered = [row for row in reversed(records) if row["response_ms"] is not None]
+    return {
+        "animation": False,
+        "legend": {"top": 0, "left": 0, "right": 40, "type": "scroll", "itemWidth": 14, "itemHeight": 10},
+        "grid": {"left": 8, "right": 24, "top": 40, "bottom": 28, "containLabel": True},
+        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}, "valueFormatter": "%,.1f ms"},
+        "xAxis": {"type": "value", "name": "ms", "nameLocation": "middle", "nameGap": 24, "min": 0},
+        "yAxis": {
+            "type": "category",
+            "data": [f"turn {row['turn_id']}" for row in answered],
+            "axisTick": {"show": False},
+        },
+        "series": [
+            {
+                "type": "bar",
+                "name": name,
+                "stack": "whole",
+                "data": [row[column] if row[column] is None or row[column] > 0 else 0 for row in answered],
+                "barMaxWidth": 20,
+                "itemStyle": {"color": colour}
+                if colour
+                else {"color": "transparent", "borderColor": "#94a3b8", "borderType": "dashed", "borderWidth": 1},
+            }
+            for column, name, colour in PARTS
+            if any(row[column] for row in answered)
+        ],
+    }
+
+
+def height(records: Records) -> int:
+    """Return the height in pixels that `bars` needs."""
+    return 110 + 30 * max(1, sum(row["response_ms"] is not None for row in records))

@@ -1,0 +1,240 @@
+"""Overview: all calls of a window, by region and over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import streamlit as st
+
+from dashboards import words
+from dashboards.charts import errors, series
+from dashboards.charts.parts import colours
+from dashboards.data import ask, guarded
+from dashboards.state import DEFAULT_RANGE, RANGES, Window, window
+
+_REFRESH_S: Final = 10
+_RECENT: Final = 12
+Records = Sequence[dict[str, Any]]
+
+
+def page() -> None:
+    """Show the page."""
+    top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    with top:
+        st.markdown("## Overview")
+        span = st.segmented_control(
+            "Window", list(RANGES), default=DEFAULT_RANGE, required=True, key="range", bind="query-params"
+        )
+        live = st.toggle("Live", value=True, key="live", bind="query-params", help=f"Refresh every {_REFRESH_S} s")
+    asked = st.query_params
+    fixed = bool(asked.get("from") and asked.get("to"))
+
+    @st.fragment(run_every=_REFRESH_S if live and not fixed else None)
+    def body() -> None:
+        guarded(lambda: _show(str(span or DEFAULT_RANGE)))
+
+    body()
+
+
+def _show(span: str) -> None:
+    try:
+        shown = window(span, st.query_params.get("from"), st.query_params.get("to"))
+    except ValueError as error:
+        st.error(f"The address names no window: {error}. Take `from` and `to` out of it, or use ISO 8601 times.")
+        return
+    known = [row["region"] for row in ask("overview", from_=shown.from_ns, to=shown.to_ns).records()]
+    chosen = _regions(known)
+    total, *regions = ask("overview", from_=shown.from_ns, to=shown.to_ns, region=chosen, total=True).records() or [{}]
+    st.caption(
+        f"{words.moment(shown.from_ns)} to {words.moment(shown.to_ns)}"
+        + (f" · {', '.join(chosen)}" if chosen else " · all regions")
+        + (" · live" if shown.live else " · fixed by the address")
+    )
+    if not regions:
+        _empty(shown)
+        return
+    _figures(total)
+    rows = ask("overview_series", from_=shown.from_ns, to=shown.to_ns, region=chosen, slice_s=shown.slice_s).records()
+    _latency(regions, rows)
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(border=True):
+        st.markdown("#### Packet loss over time")
+        st.caption("Client to edge, by region. Lost ÷ expected; a gap means no packets.")
+        st.echarts_chart(
+            series.by_region(rows, "packet_loss", "%", 100, "%.2f %%"),
+            height=240,
+            key="loss-over-time",
+            alt="Packet loss over time by region",
+        )
+    with right, st.container(border=True):
+        st.markdown("#### Jitter over time")
+        st.caption("95th percentile of |D|, the change in transit time (RFC 3550), at the edge.")
+        st.echarts_chart(
+            series.by_region(rows, "jitter_p95_ms", "ms", 1, "%.1f ms"),
+            height=240,
+            key="jitter-over-time",
+            alt="Jitter over time by region",
+        )
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(border=True):
+        st.markdown("#### Turn-taking errors by kind")
+        st.caption(f"Count, and in brackets the rate per 100 turns; n = {words.count(total['turns'])} turns.")
+        st.echarts_chart(errors.by_kind(regions), height=330, key="errors-by-kind", alt="Errors by kind and region")
+    with right, st.container(border=True):
+        _recent(shown, chosen)
+    _table(regions)
+
+
+def _regions(known: list[str]) -> list[str]:
+    named = [region for region in str(st.query_params.get("region", "")).split(",") if region]
+    options = sorted({*known, *named})
+    if len(options) < 2:  # noqa: PLR2004 - with one region there is nothing to choose
+        return named
+    chosen = st.pills(
+        "Regions", options, selection_mode="multi", default=named, key="regions", label_visibility="collapsed"
+    )
+    if chosen != named:
+        if chosen:
+            st.query_params["region"] = ",".join(chosen)
+        else:
+            st.query_params.pop("region", None)
+    return list(chosen)
+
+
+def _empty(shown: Window) -> None:
+    st.info(
+        "No calls, turns or packets in this window. "
+        + ("Make a call, or run `sidetone demo`; this page fills by itself." if shown.live else "Choose another one."),
+        icon=":material/call:",
+        title="Nothing here yet",
+    )
+
+
+def _figures(total: dict[str, Any]) -> None:
+    n = words.count(total["latency_n"])
+    figures = (
+        ("Calls", words.count(total["calls"]), "offered in the window"),
+        ("Turns", words.count(total["turns"]), f"{words.percent(total['latency_coverage'], 0)} answered"),
+        ("Response latency p50", words.ms(total["latency_p50_ms"]), f"n = {n} turns"),
+        (
+            "Response latency p95",
+            words.ms(total["latency_p95_ms"]),
+            f"p99 {words.ms(total['latency_p99_ms'])}" + (", n < 100" if total["latency_p99_low_n"] else ""),
+        ),
+        (
+            "Packet loss",
+            words.percent(total["packet_loss"]),
+            f"{words.count(total['uplink_lost'])} of "
+            f"{words.count(total['uplink_packets'] - total['uplink_duplicates'] + total['uplink_lost'])}",
+        ),
+        (
+            "Turn-taking errors",
+            words.count(total["errors"]),
+            words.rate(total["errors_per_turn"]),
+        ),
+    )
+    with st.container(horizontal=True, gap="small", key="figures"):
+        for label, value, scope in figures:
+            st.metric(
+                label, value, scope, delta_color="off", delta_arrow="off", border=True, width=190, help=_HELP[label]
+            )
+
+
+_HELP: Final = {
+    "Calls": "Calls offered in the window.",
+    "Turns": "User turns that began in the window, and how many of them have a response latency.",
+    "Response latency p50": "From the acoustic end of the user's speech to the agent's first voiced packet.",
+    "Response latency p95": "95th percentile of the same turns. p99 is marked where fewer than 100 turns support it.",
+    "Packet loss": "Client to edge: lost packets of those expected.",
+    "Turn-taking errors": "Errors charged to the agent's side, of all kinds. Kinds may overlap.",
+}
+
+
+def _latency(regions: Records, rows: Records) -> None:
+    st.markdown("#### Response latency over time")
+    shades = colours([row["region"] for row in regions])
+    top = max((row["latency_p95_ms"] for row in rows if row["latency_p95_ms"] is not None), default=None)
+    for start in range(0, len(regions), 3):
+        for column, region in zip(st.columns(3, gap="medium"), regions[start : start + 3], strict=False):
+            name = region["region"]
+            with column, st.container(border=True):
+                st.markdown(f"**{name}**")
+                st.caption(
+                    f"p50 {words.ms(region['latency_p50_ms'])} · p95 {words.ms(region['latency_p95_ms'])} · "
+                    f"n = {words.count(region['latency_n'])} of {words.count(region['turns'])} turns"
+                )
+                st.echarts_chart(
+                    series.latency([row for row in rows if row["region"] == name], shades[name], top),
+                    height=230,
+                    key=f"latency-{name}",
+                    alt=f"Response latency over time, {name}",
+                )
+
+
+def _recent(shown: Window, chosen: list[str]) -> None:
+    st.markdown("#### Calls with errors, newest first")
+    calls = ask("sessions", from_=shown.from_ns, to=shown.to_ns, region=chosen, errors=True, limit=_RECENT).records()
+    if not calls:
+        st.caption("No call of this window has a turn-taking error.")
+        return
+    st.caption(f"The last {len(calls)}; follow a link to see the call. Times in UTC.")
+    st.dataframe(
+        [
+            {
+                "call": f"session?session={call['session_id']}",
+                "began": words.when(call["began_ns"]),
+                "region": call["region"],
+                "errors": call["errors"],
+                "kinds": [words.kind(kind) for kind in call["error_kinds"]],
+                "p50 ms": call["latency_p50_ms"],
+                "loss %": None if call["packet_loss"] is None else call["packet_loss"] * 100,
+            }
+            for call in calls
+        ],
+        hide_index=True,
+        height=312,
+        column_config={
+            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{12})$", width="small"),
+            "began": st.column_config.DatetimeColumn(format="HH:mm:ss", timezone="UTC", width="small"),
+            "errors": st.column_config.NumberColumn(width="small"),
+            "p50 ms": st.column_config.NumberColumn(format="%.0f"),
+            "loss %": st.column_config.NumberColumn(format="%.2f"),
+        },
+    )
+
+
+def _table(regions: Records) -> None:
+    with st.container(border=True):
+        st.markdown("#### By region")
+        st.dataframe(
+            [
+                {
+                    "region": row["region"],
+                    "calls": row["calls"],
+                    "turns": row["turns"],
+                    "n": row["latency_n"],
+                    "coverage": words.percent(row["latency_coverage"], 0),
+                    "p50": words.ms(row["latency_p50_ms"]),
+                    "p90": words.ms(row["latency_p90_ms"]),
+                    "p95": words.ms(row["latency_p95_ms"]),
+                    "p99": words.ms(row["latency_p99_ms"]) + (" *" if row["latency_p99_low_n"] else ""),
+                    "loss ↑": words.percent(row["packet_loss"]),
+                    "loss ↓": words.percent(row["downlink_loss"]),
+                    "jitter mean": words.ms(row["jitter_mean_ms"]),
+                    "jitter p95": words.ms(row["jitter_p95_ms"]),
+                    "errors": row["errors"],
+                    "per 100 turns": None if row["errors_per_turn"] is None else row["errors_per_turn"] * 100,
+                }
+                for row in regions
+            ],
+            hide_index=True,
+            column_config={"per 100 turns": st.column_config.NumberColumn(format="%.1f")},
+        )
+        st.caption(
+            "Latency p50 to p99 over n answered turns, at the relay; * fewer than 100 turns behind p99. Loss ↑ "
+            "client to edge, ↓ as clients report it. Jitter is |D| at the edge."
+        )
+
+
+page()

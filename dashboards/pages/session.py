@@ -1,0 +1,252 @@
+"""Session: one call, its two voices, its packets and where the time went."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import streamlit as st
+
+from dashboards import words
+from dashboards.charts import voices, waterfall
+from dashboards.data import ask, guarded
+
+_REFRESH_S: Final = 5
+_RECENT: Final = 50
+Records = Sequence[dict[str, Any]]
+_DAY: Final = "now-1d"
+
+
+def page() -> None:
+    """Show the page: the call that the address names, or a list to choose from."""
+    st.markdown("## Session")
+    named = st.text_input(
+        "Call", key="session", bind="query-params", placeholder="id of a call", label_visibility="collapsed"
+    )
+    if not named:
+        guarded(_choose)
+        return
+    try:
+        session = str(uuid.UUID(named.strip()))
+    except ValueError:
+        st.warning(f"“{named}” is not the id of a call; it is a UUID such as 019cae00-d4dc-7000-8000-0000000003fc.")
+        guarded(_choose)
+        return
+    guarded(lambda: _call(session))
+
+
+def _choose() -> None:
+    calls = ask("sessions", from_=_DAY, limit=_RECENT).records()
+    if not calls:
+        st.info(
+            "No calls in the last 24 hours. Make one, or run `sidetone demo`.",
+            icon=":material/call:",
+            title="Nothing here yet",
+        )
+        return
+    st.caption(f"The last {len(calls)} calls of 24 hours; follow a link. Times in UTC.")
+    st.dataframe(
+        [
+            {
+                "call": f"session?session={call['session_id']}",
+                "began": words.when(call["began_ns"]),
+                "region": call["region"],
+                "duration": words.duration(call["duration_ms"]),
+                "turns": call["turns"],
+                "p50": words.ms(call["latency_p50_ms"]),
+                "loss": words.percent(call["packet_loss"]),
+                "errors": call["errors"],
+                "kinds": [words.kind(kind) for kind in call["error_kinds"]],
+            }
+            for call in calls
+        ],
+        hide_index=True,
+        column_config={
+            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{12})$"),
+            "began": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
+        },
+    )
+
+
+def _call(session: str) -> None:
+    found = ask("session", session=session).records()
+    if not found:
+        st.info(
+            "The store has heard nothing of this call. If it has just begun, look again in a few seconds.",
+            icon=":material/search_off:",
+            title="Unknown call",
+        )
+        st.button("Look again", icon=":material/refresh:")
+        return
+    ended = found[0]["ended_ns"] is not None
+
+    @st.fragment(run_every=None if ended else _REFRESH_S)
+    def body() -> None:
+        guarded(lambda: _show(session))
+
+    body()
+
+
+def _show(session: str) -> None:
+    call = ask("session", session=session).records()[0]
+    around = {"from_": call["began_ns"] - 1_000_000_000, "to": call["last_ns"] + 60_000_000_000, "session": session}
+    errors = ask("turn_errors", **around).records()
+    falls = ask("session_waterfall", session=session).records()
+    streams = ask("loss_by_stream", **around).records()
+    _head(call)
+    _figures(call, falls, errors, streams)
+    with st.container(border=True):
+        _timeline(session, call, errors)
+    left, right = st.columns([3, 2], gap="medium")
+    with left, st.container(border=True):
+        _waterfall(falls)
+    with right, st.container(border=True):
+        _errors(call, errors)
+    _details(session, call, streams)
+
+
+def _head(call: dict[str, Any]) -> None:
+    if call["ended_ns"] is None:
+        end = "in progress, or its end was not recorded"
+    else:
+        end = f"ended by {call['closed_by'] or 'an unknown side'} ({call['close_reason'] or 'no reason given'})"
+    client = call["attributes"].get("client")
+    st.caption(
+        f"{call['region']} · {words.moment(call['began_ns'])} · {end}" + (f" · client {client}" if client else "")
+    )
+
+
+def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Records) -> None:
+    latencies = sorted(row["response_ms"] for row in falls if row["response_ms"] is not None)
+    up = [row for row in streams if row["tap"] == "edge_up"]
+    lost = sum(row["lost"] for row in up)
+    expected = sum(row["packets"] - row["duplicates"] + row["lost"] for row in up)
+    until = call["ended_ns"] or call["last_ns"]
+    charged = [row for row in errors if row["side"] == "agent"]
+    figures = (
+        (
+            "Duration",
+            words.duration((until - call["began_ns"]) / 1e6),
+            "so far" if call["ended_ns"] is None else "whole",
+        ),
+        ("Turns", words.count(call["turns"]), f"{len(latencies)} answered"),
+        # As in the overview: an element of the sample, at rank n/2 counted from 0.
+        (
+            "Response latency p50",
+            words.ms(latencies[len(latencies) // 2] if latencies else None),
+            f"n = {len(latencies)}",
+        ),
+        ("Response latency worst", words.ms(latencies[-1] if latencies else None), f"n = {len(latencies)}"),
+        (
+            "Packet loss",
+            words.percent(lost / expected if expected else None),
+            f"{words.count(lost)} of {words.count(expected)}",
+        ),
+        (
+            "Turn-taking errors",
+            words.count(len(charged)),
+            words.rate(len(charged) / call["turns"] if call["turns"] else None),
+        ),
+        ("First voice after", words.ms(call["first_frame_ms"]), "offer to first frame"),
+    )
+    with st.container(horizontal=True, gap="small", key="figures"):
+        for label, value, scope in figures:
+            st.metric(label, value, scope, delta_color="off", delta_arrow="off", border=True, width=175)
+
+
+def _timeline(session: str, call: dict[str, Any], errors: Records) -> None:
+    st.markdown("#### Voices and packets")
+    packets = ask("session_packets", session=session).records()
+    slice_ms = packets[0]["slice_ms"] if packets else 0
+    together = f"each mark stands for {slice_ms:,.0f} ms" if slice_ms else "each mark is one packet"
+    st.caption(
+        f"n = {words.count(sum(row['packets'] for row in packets))} packets at all taps; {together}. ↑ to the agent, "
+        "↓ to the caller. Scroll over the chart, or drag its slider, to zoom."
+    )
+    st.echarts_chart(
+        voices.timeline(
+            call["began_ns"],
+            call["ended_ns"] or call["last_ns"],
+            ask("session_lanes", session=session).records(),
+            ask("session_turns", session=session).records(),
+            errors,
+            packets,
+        ),
+        height=voices.height(packets),
+        key="timeline",
+        alt="Speech of both voices, decisions and packet troubles over the call",
+    )
+
+
+def _waterfall(falls: Records) -> None:
+    st.markdown("#### Where the time of each answer went")
+    answered = [row for row in falls if row["response_ms"] is not None]
+    if not answered:
+        st.caption("No turn of this call has been answered.")
+        return
+    heard = sum(row["listener_ms"] is not None for row in answered)
+    st.caption(
+        f"n = {len(answered)} answered turns of {len(falls)}; the listener's whole is known for {heard}. Network is half "
+        "of the round trip each way (symmetric assumed)."
+    )
+    st.echarts_chart(
+        waterfall.bars(falls), height=waterfall.height(falls), key="waterfall", alt="Parts of each turn's latency"
+    )
+
+
+def _errors(call: dict[str, Any], errors: Records) -> None:
+    st.markdown("#### Turn-taking errors")
+    if not errors:
+        st.caption("None found.")
+        return
+    st.dataframe(
+        [
+            {
+                "at": round((row["at_ns"] - call["began_ns"]) / 1e9, 2),
+                "turn": row["turn_id"],
+                "kind": words.kind(row["kind"]),
+                "evidence": row["evidence"],
+                "side": row["side"],
+            }
+            for row in reversed(errors)
+        ],
+        hide_index=True,
+        column_config={"at": st.column_config.NumberColumn("at s", format="%.2f", width="small")},
+    )
+
+
+def _details(session: str, call: dict[str, Any], streams: Records) -> None:
+    with st.expander("Streams: packets and loss at each tap"):
+        st.dataframe(
+            [
+                {key: row[key] for key in ("tap", "stream", "packets", "lost", "duplicates", "reordered")}
+                | {"loss": words.percent(row["loss"])}
+                for row in streams
+            ],
+            hide_index=True,
+        )
+    with st.expander("Facts of the conversation"):
+        facts = ask("session_turns", session=session).records()
+        st.dataframe(
+            [
+                {
+                    "at s": round((row["at_ns"] - call["began_ns"]) / 1e9, 3),
+                    "turn": row["turn_id"],
+                    "kind": words.kind(row["kind"]),
+                    "actor": row["actor"],
+                    "reason": row["reason"],
+                    "detector": row["detector"],
+                    "silence ms": row["silence_ms"],
+                    "inputs": row["inputs"],
+                }
+                for row in facts
+            ],
+            hide_index=True,
+        )
+    with st.expander("Attributes"):
+        st.code(json.dumps(call["attributes"], indent=2, sort_keys=True), language="json")
+
+
+page()
