@@ -335,7 +335,7 @@ def perform(steps: list[Step], *, stop_when_told: bool) -> list[FloorOutput]:
     return out + floor.hangup(now)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(STEPS, max_size=40), st.booleans())
 def test_what_holds_in_any_conversation(steps: list[Step], stop_when_told: bool) -> None:
     out = perform(steps, stop_when_told=stop_when_told)
