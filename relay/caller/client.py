@@ -22,7 +22,7 @@ from relay.caller.network import ImpairedNetwork
 from relay.caller.phrasebook import Phrasebook
 from relay.caller.records import Answer
 from relay.caller.script import Script
-from relay.caller.sdp import edge_address, through
+from relay.caller.sdp import edge_address, through, unreachable
 from relay.caller.wiring import (
     MicrophoneTrack,
     all_acknowledged,
@@ -106,7 +106,11 @@ class Call:
         self.microphone = Microphone(self._tick)
         """What was said."""
         self.conversation = Conversation(
-            self.microphone, phrasebook, np.random.default_rng([config.seed, 1]), self._heard
+            self.microphone,
+            phrasebook,
+            np.random.default_rng([config.seed, 1]),
+            on_said=lambda _: on_progress("said"),
+            on_heard=self._heard,
         )
         """What was heard."""
         self.network: ImpairedNetwork | None = None
@@ -164,7 +168,7 @@ class Call:
             response = await self._http.post(
                 url,
                 params={"region": self._config.region},
-                content=self._peer.localDescription.sdp,
+                content=unreachable(self._peer.localDescription.sdp),
                 headers={"content-type": "application/sdp"},
             )
         except httpx.HTTPError as error:

@@ -29,6 +29,7 @@ class Conversation:
         microphone: what the steps speak into.
         phrasebook: what they say.
         rng: chooses phrases and times.
+        on_said: called with each utterance when it has ended.
         on_heard: called with each answer when its onset is heard, and again when it has ended.
 
     """
@@ -38,11 +39,13 @@ class Conversation:
         microphone: Microphone,
         phrasebook: Phrasebook,
         rng: np.random.Generator,
+        on_said: Callable[[Utterance], None],
         on_heard: Callable[[Answer], None],
     ) -> None:
         self._microphone = microphone
         self._phrasebook = phrasebook
         self._rng = rng
+        self._on_said = on_said
         self._on_heard = on_heard
         self._listener = Listener()
         self._deadline_ns = 0
@@ -109,7 +112,7 @@ class Conversation:
         phrase = self._phrasebook.choose(clip, self._rng)
         if self._now_ns + len(phrase.frames) * FRAME_NS + PATIENCE_NS > self._deadline_ns:
             return False
-        await self._microphone.say(phrase, kind)
+        self._on_said(await self._microphone.say(phrase, kind))
         if kind != "backchannel":
             self._listener.expect_new()
         return True

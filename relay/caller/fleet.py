@@ -183,9 +183,10 @@ async def _call_repeatedly(
     await _sleep_unless(setting.stop, slot * config.stagger_s)
     for turn in itertools.count() if rounds is None else range(rounds):
         number = turn * config.calls + slot
-        region, network = config.regions[slot % len(config.regions)]
-        # Calls of one region shall not all follow one script, so scripts advance once per round of regions.
-        script = scripts[(number + slot // len(config.regions)) % len(scripts)]
+        row, column = divmod(slot, len(config.regions))
+        region, network = config.regions[column]
+        # Neither the calls of one region nor those of one caller shall all follow one script.
+        script = scripts[(row + column + turn) % len(scripts)]
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
         report = CallReport(number, region, network, script.name)
         setting.reports.append(report)

@@ -1,4 +1,4 @@
-"""The answer's SDP, as far as a caller behind an impaired network must change it."""
+"""Offer and answer, as far as a caller behind an impaired network must change them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ _CANDIDATE: Final = re.compile(
     r"^a=candidate:(\S+ 1 udp \d+) (\S+) (\d+) typ (host)\b.*$", re.IGNORECASE | re.MULTILINE
 )
 """RFC 8839 §5.1, RTP component, UDP, host: foundation to priority, address, port."""
+
+
+def unreachable(sdp: str) -> str:
+    """The offer without the caller's addresses: nobody shall find a way to it that goes past its network."""
+    hidden = ("a=candidate:", "a=end-of-candidates")
+    return "".join(f"{line}\r\n" for line in sdp.splitlines() if not line.startswith(hidden))
 
 
 def edge_address(sdp: str) -> Address:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from relay.caller.network import NetworkError
-from relay.caller.sdp import edge_address, through
+from relay.caller.sdp import edge_address, through, unreachable
 
 ANSWER = """v=0
 m=audio 9 UDP/TLS/RTP/SAVPF 96
@@ -29,6 +29,13 @@ def test_the_network_takes_the_edges_place_in_every_section() -> None:
     assert "400" not in changed
     assert changed.splitlines()[:3] == ANSWER.splitlines()[:3]
     assert changed.count("a=end-of-candidates") == 2
+
+
+def test_the_offer_names_no_address_of_the_callers() -> None:
+    hidden = unreachable(ANSWER)
+    assert "127.0.0.1" not in hidden
+    assert "end-of-candidates" not in hidden
+    assert hidden.count("m=") == 2
 
 
 @pytest.mark.parametrize(
