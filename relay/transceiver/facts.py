@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
-from eventlog.emitter import Emitter
-from eventlog.schema import FACTS
+from eventlog.schema import FACTS, FactType
 from voice.rtp import RtpHeader
 from voice.sequence import Arrival
 
@@ -16,10 +16,17 @@ _TURN, _SESSION, _CLIENT = FACTS["turn"], FACTS["session"], FACTS["client"]
 _AUDIO, _INPUT = FACTS["audio"], FACTS["input"]
 
 
+class FactSink(Protocol):
+    """Where facts go: `eventlog.emitter.Emitter`."""
+
+    def add(self, fact: FactType, /, *, session_id: bytes, region: str, observed_ns: int, **columns: object) -> None:
+        """Take one row, at once."""
+
+
 class SessionFacts:
     """Writes down what happens in a session. Each method adds one row and never blocks."""
 
-    def __init__(self, emitter: Emitter, session_id: bytes, region: str) -> None:
+    def __init__(self, emitter: FactSink, session_id: bytes, region: str) -> None:
         self._emitter = emitter
         self._id = session_id
         self._region = region

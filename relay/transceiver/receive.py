@@ -6,7 +6,6 @@ a thread per call. Here one lost packet costs one concealed frame.
 
 from __future__ import annotations
 
-import time
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -84,8 +83,16 @@ class UserVoice:
         self._next_ts: int | None = None
         self._speech = False
 
-    def received(self, data: bytes, size_bytes: int, arrival_ns: int) -> None:
-        """Take an unprotected RTP packet; `size_bytes` is what came over the wire."""
+    def received(self, data: bytes, size_bytes: int, arrival_ns: int, playable_ns: int) -> None:
+        """Take an unprotected RTP packet.
+
+        Args:
+            data: the packet.
+            size_bytes: what came over the wire.
+            arrival_ns: UTC nanoseconds, by the kernel.
+            playable_ns: the same instant on the clock of `tick`.
+
+        """
         try:
             header = parse_header(data, self._audio_level_id)
             opus = payload(data, header)
@@ -104,11 +111,9 @@ class UserVoice:
             return None
         self._facts.audio(TAP, header, arrival, opus, arrival_ns)
         self._media.packet(header.timestamp, FRAME_SAMPLES, arrival_ns)
-        # The buffer lives on the monotonic clock, kernel times on the wall clock; only the age is carried over.
-        age_ns = max(0, time.time_ns() - arrival_ns)
-        fate = self._buffer.insert(arrival.ext_seq, header.timestamp, opus, time.monotonic_ns() - age_ns)
+        fate = self._buffer.insert(arrival.ext_seq, header.timestamp, opus, playable_ns)
         if fate == "discarded_late":
-            self._frame(arrival_ns, time.monotonic_ns(), fate, header.timestamp)
+            self._frame(arrival_ns, playable_ns, fate, header.timestamp)
         return None
 
     def replayed(self, data: bytes, size_bytes: int, arrival_ns: int) -> None:

@@ -12,7 +12,6 @@ from typing import Final
 from aioice import stun as aioice_stun
 from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTransport
 
-from eventlog.emitter import Emitter
 from relay import encap
 from relay.models import VoiceModel
 from relay.transceiver.answer import Local, write_answer
@@ -23,7 +22,7 @@ from relay.transceiver.conversation import Conversation
 from relay.transceiver.counters import Counters
 from relay.transceiver.demux import Client, Demux
 from relay.transceiver.dtls import MediaDtlsTransport, Replayed
-from relay.transceiver.facts import SessionFacts
+from relay.transceiver.facts import FactSink, SessionFacts
 from relay.transceiver.floors import make_floor
 from relay.transceiver.ice import SharedConnection, SharedGatherer
 from relay.transceiver.offer import Offer
@@ -50,7 +49,7 @@ class Shared:
     wire: Wire
     demux: Demux
     clock: PlayoutClock
-    emitter: Emitter
+    emitter: FactSink
     counters: Counters
     certificate: RTCCertificate
 
@@ -161,7 +160,9 @@ class Session:
         if self._dtls.is_rtcp(plain):
             return self._rtcp_received(plain, arrival_ns)
         self._step("first_packet")
-        return self._user.received(plain, len(data), arrival_ns)
+        # Frames are played by the monotonic clock, the kernel stamps by the wall clock: only the age is carried over.
+        age_ns = max(0, time.time_ns() - arrival_ns)
+        return self._user.received(plain, len(data), arrival_ns, time.monotonic_ns() - age_ns)
 
     # Called by the clock.
 

@@ -15,7 +15,6 @@ from typing import Final
 
 from aiortc import RTCCertificate
 
-from eventlog.emitter import Emitter
 from eventlog.ids import RANDOM_BYTES, uuid7
 from relay import opus
 from relay.models import create
@@ -24,6 +23,7 @@ from relay.transceiver.config import EdgeAddress, TransceiverConfig
 from relay.transceiver.counters import Counters
 from relay.transceiver.demux import Demux
 from relay.transceiver.errors import BusyError, OfferError, UnknownRegionError
+from relay.transceiver.facts import FactSink
 from relay.transceiver.offer import Offer, read_offer
 from relay.transceiver.session import Session, Shared
 from relay.transceiver.wire import Wire
@@ -48,7 +48,7 @@ class Answer:
 class Transceiver:
     """One UDP socket, all of its calls, one 20 ms clock. Use from one asyncio event loop."""
 
-    def __init__(self, config: TransceiverConfig, emitter: Emitter) -> None:
+    def __init__(self, config: TransceiverConfig, emitter: FactSink) -> None:
         self.config = config
         self.counters = Counters()
         self._emitter = emitter
