@@ -335,7 +335,7 @@ def perform(steps: list[Step], *, stop_when_told: bool) -> list[FloorOutput]:
     return out + floor.hangup(now)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, max_size=40), st.booleans())
 def test_what_holds_in_any_conversation(steps: list[Step], stop_when_told: bool) -> None:
     out = perform(steps, stop_when_told=stop_when_told)
@@ -354,6 +354,7 @@ def test_what_holds_in_any_conversation(steps: list[Step], stop_when_told: bool)
         assert pair == [begins, ends] * (len(pair) // 2)
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, max_size=40))
 def test_no_two_responses_are_due_at_once(steps: list[Step]) -> None:
     out = perform(steps, stop_when_told=True)

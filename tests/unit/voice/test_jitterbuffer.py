@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voice.jitterbuffer import JitterBuffer, JitterBufferConfig, Playout
@@ -252,6 +252,7 @@ def test_no_network_costs_much_more_than_it_lost(name: str) -> None:
     assert buffer.counts.resyncs == 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(-3, 30), st.integers(0, 400), st.sampled_from([PLAIN, WITH_FEC, b""]), st.booleans()),

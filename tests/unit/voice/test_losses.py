@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voice.bursts import Fate, cluster, xr_metrics
@@ -104,6 +104,7 @@ def test_a_series_without_loss_is_one_gap() -> None:
     assert xr_metrics(fates("1" * 20), 20).gap_ms == 400
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(Fate), max_size=200), st.integers(1, 20))
 def test_bursts_and_gaps_tile_the_series(series: list[Fate], gmin: int) -> None:
     clusters = cluster(series, gmin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voice.losses import GilbertElliott
@@ -117,6 +117,7 @@ def test_a_series_repeats_from_the_first_packet() -> None:
     assert link.lost_in_outage == 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60 * MS), st.integers(1, 1500)), max_size=80),
     st.sampled_from(sorted(PROFILES)),

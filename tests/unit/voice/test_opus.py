@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.audio.codeccontext import AudioCodecContext
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voice.opus import duration_ms, frame_ms, has_fec
@@ -98,6 +98,7 @@ def test_fec_flags_of_every_framing(packet: bytes, expected: bool) -> None:
     assert has_fec(packet) is expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=20))
 def test_no_bytes_upset_it(packet: bytes) -> None:
     has_fec(packet)

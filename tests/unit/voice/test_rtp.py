@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voice.rtp import PacketKind, RtpError, classify, extensions, parse_header, payload
@@ -112,6 +112,7 @@ def test_what_is_not_rtp(data: bytes, message: str) -> None:
         parse_header(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), st.integers(0, 255), st.booleans())
 def test_any_bytes_give_a_header_or_an_rtp_error(data: bytes, level_id: int, as_rtp: bool) -> None:
     if as_rtp and data:
@@ -127,6 +128,7 @@ def test_any_bytes_give_a_header_or_an_rtp_error(data: bytes, level_id: int, as_
     assert header.audio_level_dbov is None or -127 <= header.audio_level_dbov <= 0
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=12, max_size=60))
 def test_views_are_read_like_bytes(data: bytes) -> None:
     data = b"\x90" + data[1:]

@@ -194,6 +194,7 @@ def rows(arrivals: Arrivals) -> list[Arrival]:
 STATE = ("received", "duplicates", "reordered", "restarts", "expected", "lost", "base", "ext_max")
 
 
+@settings(deadline=None)
 @given(streams())
 def test_the_sum_of_newly_lost_is_what_is_missing_at_any_time(packets: Packets) -> None:
     stats = StreamStats()
@@ -206,13 +207,14 @@ def test_the_sum_of_newly_lost_is_what_is_missing_at_any_time(packets: Packets) 
         assert arrival.duplicate or arrival.stray or stats.base is not None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 2**32 - 1), st.integers(0, 2**60)), max_size=60))
 def test_the_sum_holds_for_noise_too(packets: Packets) -> None:
     stats = StreamStats()
     assert sum(stats.receive(*packet).newly_lost for packet in packets) == stats.lost >= 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(streams(), st.lists(st.integers(0, 300), max_size=3))
 @example([(seq % 65536, 0, 0) for seq in range(65500, 65700)], [])
 @example([(1, 0, 0)] + [(1 + seq % 7, 5, seq) for seq in range(100)], [])
