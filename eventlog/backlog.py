@@ -78,10 +78,18 @@ class Backlog:
         """Rows queued or on their way."""
         return self._held
 
+    def queued(self) -> dict[str, int]:
+        """Return the rows that wait to be taken, per fact type."""
+        with self._lock:
+            return {name: line.queued for name, line in self._lines.items()}
+
     def add_row(self, fact: FactType, row: Row) -> None:
         """Queue one row."""
         with self._lock:
             line = self._lines[fact.name]
+            if self._refusal is not None:
+                _lose(line, self._refusal, 1)
+                return
             tail = line.queue[-1] if line.queue else None
             if tail is None or tail.rows is None or tail.size >= self._block_rows:
                 tail = Block(0, rows=[])
@@ -95,6 +103,9 @@ class Backlog:
         """Queue `rows` rows as one block, which is emitted or shed as a whole."""
         with self._lock:
             line = self._lines[fact.name]
+            if self._refusal is not None:
+                _lose(line, self._refusal, rows)
+                return
             line.queue.append(Block(rows, columns=columns))
             self._count(line, rows)
 
@@ -128,9 +139,7 @@ class Backlog:
     def shed(self, fact: FactType, reason: str, rows: int) -> None:
         """Count rows as captured and shed at once, for facts that were lost before they could be added."""
         with self._lock:
-            line = self._lines[fact.name]
-            line.captured += rows
-            line.shed.update({reason: rows})
+            _lose(self._lines[fact.name], reason, rows)
 
     def refuse(self, reason: str) -> None:
         """From now on shed whatever is added, for this reason. What is queued stays."""
@@ -167,8 +176,6 @@ class Backlog:
         line.held += rows
         line.queued += rows
         self._held += rows
-        if self._refusal is not None:
-            self._shed_oldest(line, self._refusal)
         while self._held > self._max_rows:
             fullest = max(self._lines.values(), key=lambda other: other.queued)
             if not fullest.queue:
@@ -186,3 +193,8 @@ class Backlog:
         rows = emitted + sum(shed.values())
         line.held -= rows
         self._held -= rows
+
+
+def _lose(line: _Line, reason: str, rows: int) -> None:
+    line.captured += rows
+    line.shed.update({reason: rows})

@@ -103,8 +103,8 @@ class Sender:
                 if time.monotonic() >= account_at:
                     account_at += _ACCOUNT_EVERY_S
                     await self._account(self._data_late, final=False)
-            await self._drain(self._data_late)
             self._backlog.refuse("closed")
+            await self._drain(self._data_late)
             self._backlog.shed_queued("close_timeout")
             await self._account(self._late, final=True)
         finally:
@@ -119,16 +119,17 @@ class Sender:
         loop.call_later(timeout_s, self._late.set)
 
     async def _drain(self, late: asyncio.Event) -> None:
-        """Send until less than a chunk of any type is left, in rounds of at most a chunk's rows per type."""
-        more = self._backlog.held > 0
-        while more and await self._ready(late):
-            more = False
+        """Send all that is queued now, in rounds of about a chunk's rows per type; what comes meanwhile waits."""
+        left = {name: rows for name, rows in self._backlog.queued().items() if rows}
+        while left and await self._ready(late):
             chunks: list[_Chunk] = []
-            for fact in FACTS.values():
-                blocks = self._backlog.take(fact, self._chunk_rows)
-                more |= sum(block.size for block in blocks) >= self._chunk_rows
+            for name in list(left):
+                blocks = self._backlog.take(FACTS[name], self._chunk_rows)
+                left[name] -= sum(block.size for block in blocks)
+                if not blocks or left[name] <= 0:
+                    del left[name]
                 if blocks:
-                    chunks += self._chunks(fact, blocks)
+                    chunks += self._chunks(FACTS[name], blocks)
             await self._deliver(chunks, late)
 
     def _chunks(self, fact: FactType, blocks: list[Block]) -> list[_Chunk]:
