@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from relay import opus
+from relay.models import FRAME_SAMPLES
+from relay.speech import load
+from relay.transceiver.decimate import Decimator
+from relay.transceiver.send import AgentVoice, Packet
+from voice.rtp import parse_header, payload
+
+
+def packets(level_id: int | None) -> list[Packet]:
+    voice = AgentVoice(111, level_id, bitrate_bps=32_000, voiced_dbov=-55.0)
+    pcm = load("agent_hours").pcm
+    speech = [pcm[at : at + FRAME_SAMPLES] for at in range(0, FRAME_SAMPLES * 20, FRAME_SAMPLES)]
+    made = [voice.packet(frame) for frame in [None, None, *speech, None, None, speech[0]]]
+    voice.skip(3)
+    return [*made, voice.packet(None)]
+
+
+@pytest.mark.parametrize("level_id", [None, 1, 14])
+def test_header_is_what_it_says_it_is(level_id: int | None) -> None:
+    for packet in packets(level_id):
+        assert parse_header(packet.data, level_id) == packet.header
+        assert payload(packet.data, packet.header) == packet.payload
+        if level_id is not None:
+            assert packet.header.audio_level_dbov == round(packet.level_dbov)
+            assert packet.header.voice_activity is packet.voiced
+
+
+def test_stream_has_no_gaps_and_marks_the_start_of_speech() -> None:
+    made = packets(1)
+    numbers = [packet.header.sequence_number for packet in made]
+    times = [packet.header.timestamp for packet in made]
+    assert np.diff(np.unwrap(numbers, period=2**16)).tolist() == [1] * (len(made) - 1)
+    assert np.diff(np.unwrap(times, period=2**32)).tolist() == [960] * (len(made) - 2) + [4 * 960]
+    marked = [number for number, packet in enumerate(made) if packet.header.marker]
+    assert marked[0] == 2
+    assert marked[-1] == 24
+    assert not made[0].voiced
+    assert made[2].voiced
+
+
+def test_opus_keeps_a_voice_recognisable_and_refuses_nonsense() -> None:
+    encoder, decoder = opus.Encoder(64_000), opus.Decoder()
+    pcm = load("agent_hours").pcm[: 960 * 50].astype(np.int16)
+    out = np.concatenate([decoder.decode(encoder.encode(frame)) for frame in pcm.reshape(-1, 960)])
+    best = max(np.corrcoef(pcm[:40_000], out[shift : shift + 40_000])[0, 1] for shift in range(0, 800, 4))
+    assert best > 0.9
+    assert decoder.conceal().shape == (960,)
+    with pytest.raises(opus.OpusError, match="libopus"):
+        decoder.decode(b"\xff\xff\xff")
+    with pytest.raises(ValueError, match="960"):
+        encoder.encode(pcm[:100])
+    assert opus.version().startswith("libopus")
+    assert opus.packet_samples(encoder.encode(pcm[:960])) == 960
+
+
+@pytest.mark.parametrize(("hertz", "kept"), [(300, True), (6_000, True), (10_000, False), (15_000, False)])
+def test_decimator_passes_speech_and_stops_what_would_fold_over_it(hertz: int, kept: bool) -> None:
+    decimate = Decimator()
+    wave = (10_000 * np.sin(2 * np.pi * hertz * np.arange(48_000) / 48_000)).astype(np.int16)
+    out = np.concatenate([decimate(frame) for frame in wave.reshape(-1, 960)])
+    assert out.shape == (16_000,)
+    gain_db = 20 * np.log10(np.std(out[500:]) / np.std(wave) + 1e-9)
+    assert gain_db > -1.5 if kept else gain_db < -35
+
+
+def test_decimator_does_not_notice_frame_borders() -> None:
+    wave = np.random.default_rng(1).integers(-9000, 9000, 9600).astype(np.int16)
+    whole, parts = Decimator(), Decimator()
+    assert np.array_equal(whole(wave), np.concatenate([parts(frame) for frame in wave.reshape(-1, 960)]))
