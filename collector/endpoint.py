@@ -66,7 +66,9 @@ class Endpoint:
                 "(setting collector_port)."
             ) from error
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="collector-endpoint", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="collector-endpoint", daemon=True
+        )
 
     @property
     def port(self) -> int:
