@@ -234,6 +234,17 @@ def test_a_word_that_outlasts_the_answer_is_a_turn() -> None:
     scene.says(400)
     scene.quiet(520)
     assert short(scene.out)[-2:] == [("endpoint_decided", 2), ("RequestResponse", 2)]
+    assert short(scene.agent_starts()) == [("agent_audio_started", 2)]
+
+
+def test_what_a_user_says_on_after_being_talked_over_is_the_next_turn() -> None:
+    scene = Scene()
+    scene.says(1000)
+    scene.agent_starts()
+    scene.says(100)
+    scene.agent_stops()
+    scene.says(400)
+    assert short(scene.quiet(300)) == [("user_speech_stopped", 2), ("endpoint_candidate", 2)]
 
 
 def test_an_agent_that_starts_over_the_user_yields_when_the_user_does_not_stop() -> None:

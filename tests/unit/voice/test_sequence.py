@@ -133,6 +133,12 @@ def test_a_restart_begins_an_epoch_without_loss() -> None:
     assert (stats.restarts, stats.lost, stats.expected) == (1, 1, 2 + 5)
 
 
+def test_both_packets_that_begin_an_epoch_count_as_seen() -> None:
+    stats = StreamStats()
+    assert [arrival.duplicate for arrival in receive(stats, 10, 40_000, 40_001, 40_000, 40_001)][3:] == [True, True]
+    assert stats.lost == 0
+
+
 def test_extended_numbers_do_not_repeat_after_a_restart_with_a_lower_number() -> None:
     stats = StreamStats()
     receive(stats, 50_000, 50_001)
@@ -231,6 +237,29 @@ def test_many_equals_one_by_one(packets: Packets, cuts: list[int]) -> None:
     # What is not public must agree too: the next packets tell.
     for seq in range(0, 65536, 997):
         assert many.receive(seq, 0, 0) == one.receive(seq, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [400, 301],  # as late as may be
+        [400, 300],  # one later: a jump
+        [3298],  # as far ahead as may be
+        [3299],
+        [299, 250, 200],  # seen before
+        [400, 299, 280, 399, 399],
+    ],
+)
+def test_the_limits_are_the_same_for_many(tail: list[int]) -> None:
+    first, second = list(range(300)), [*tail, *range(tail[-1] + 1, tail[-1] + 60)]
+    one, many = StreamStats(), StreamStats()
+    many.receive_many(*columns([(seq, 0, 0) for seq in first]))
+    expected = receive(one, *first, *second)[len(first) :]
+    assert rows(many.receive_many(*columns([(seq, 0, 0) for seq in second]))) == expected
+    # Everything that a late packet could be is remembered alike.
+    assert one.ext_max is not None
+    probes = [one.ext_max - behind for behind in range(99, -1, -1)]
+    assert receive(many, *probes) == receive(one, *probes)
 
 
 def test_many_of_a_long_stream_with_everything_in_it() -> None:
