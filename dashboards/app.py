@@ -5,9 +5,21 @@ The store is where SIDETONE_STORE_HOST and SIDETONE_STORE_PORT say (127.0.0.1:81
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
-st.set_page_config(page_title="Sidetone", page_icon=":material/graphic_eq:", layout="wide")
+# Less air above the page; and what a refresh has not reached yet must not fade, or a live page flickers.
+_STYLE = """
+<style>
+.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }
+[data-stale="true"] { opacity: 1 !important; transition: none !important; }
+</style>
+"""
+
+# A file of ours: a `:material/…:` icon would be fetched from the internet for the browser's tab.
+st.set_page_config(page_title="Sidetone", page_icon=str(Path(__file__).with_name("favicon.svg")), layout="wide")
+st.html(_STYLE)
 st.navigation(
     [
         st.Page("pages/overview.py", title="Overview", icon=":material/monitoring:", default=True),

@@ -30,7 +30,7 @@ def value_axis(name: str, **more: Any) -> dict[str, Any]:
         "type": "value",
         "name": name,
         "nameLocation": "end",
-        "nameTextStyle": {"align": "left", "padding": [0, 0, 0, -28]},
+        "nameTextStyle": {"align": "right", "padding": [0, 6, 0, 0]},
         "min": 0,
         "splitNumber": 3,
     } | more

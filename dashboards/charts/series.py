@@ -49,7 +49,7 @@ def latency(records: Records, colour: str, top_ms: float | None) -> dict[str, An
         "useUTC": True,
         "animation": False,
         "legend": {"top": 0, "right": 40, "itemWidth": 18, "icon": "roundRect"},
-        "grid": {"left": 8, "right": 12, "top": 44, "bottom": 4, "containLabel": True},
+        "grid": {"left": 8, "right": 24, "top": 44, "bottom": 4, "containLabel": True},
         "tooltip": {"trigger": "axis"},
         "xAxis": time_axis(),
         "yAxis": [
@@ -66,7 +66,7 @@ def by_region(records: Records, column: str, unit: str, scale: float, number: st
     Args:
         records: rows of `overview_series`.
         column: which.
-        unit: written at the axis, after scaling.
+        unit: written at the axis, of the scaled values.
         scale: the column's values are multiplied by it.
         number: printf-style form of a value in the tooltip.
 
@@ -76,10 +76,10 @@ def by_region(records: Records, column: str, unit: str, scale: float, number: st
         "useUTC": True,
         "animation": False,
         "legend": {"top": 0, "right": 40, "itemWidth": 18, "icon": "roundRect"},
-        "grid": {"left": 8, "right": 12, "top": 44, "bottom": 4, "containLabel": True},
+        "grid": {"left": 8, "right": 24, "top": 44, "bottom": 4, "containLabel": True},
         "tooltip": {"trigger": "axis", "valueFormatter": number},
         "xAxis": time_axis(),
-        "yAxis": value_axis(unit),
+        "yAxis": value_axis("", axisLabel={"formatter": f"{{value}} {unit}"}),
         "series": [
             {
                 "type": "line",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,6 +11,11 @@ from dashboards.charts.parts import AGENT, BAD, ODD, QUIET, USER, WARN
 
 Records = Sequence[dict[str, Any]]
 
+# Heights in pixels.
+_TOP: Final = 44
+_LANES_PX: Final = 132
+_BETWEEN: Final = 24
+_TAP_PX: Final = 26
 _LANES: Final = ("agent", "user", "errors")
 _TAPS: Final = ("playout", "edge_down", "transceiver_out", "transceiver_in", "edge_up")
 _TAP_NAMES: Final = {
@@ -45,14 +51,14 @@ def timeline(
 
     """
     taps = [tap for tap in _TAPS if tap == "playout" or any(row["tap"] == tap for row in packets)]
-    length_s = max((end_ns - start_ns) / 1e9, 1.0)
-    below = 56 + 3 * 44 + 46
+    length_s = max(math.ceil((end_ns - start_ns) / 1e9), 1)
+    below = _TOP + _LANES_PX + _BETWEEN
     return {
         "animation": False,
         "legend": {"top": 0, "left": 0, "right": 40, "type": "scroll", "itemWidth": 16, "itemHeight": 10},
         "grid": [
-            {"left": 96, "right": 16, "top": 48, "height": 3 * 44},
-            {"left": 96, "right": 16, "top": below, "height": len(taps) * 26},
+            {"left": 96, "right": 20, "top": _TOP, "height": _LANES_PX, "outerBoundsMode": "none"},
+            {"left": 96, "right": 20, "top": below, "height": len(taps) * _TAP_PX, "outerBoundsMode": "none"},
         ],
         "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "tooltip": {"trigger": "item"},
@@ -94,7 +100,7 @@ def timeline(
 def height(packets: Records) -> int:
     """Return the height in pixels that `timeline` needs."""
     taps = [tap for tap in _TAPS if tap == "playout" or any(row["tap"] == tap for row in packets)]
-    return 56 + 3 * 44 + 46 + len(taps) * 26 + 84
+    return _TOP + _LANES_PX + _BETWEEN + len(taps) * _TAP_PX + 84
 
 
 def _seconds(start_ns: int, at_ns: int) -> float:

@@ -113,6 +113,7 @@ def _empty(shown: Window) -> None:
 
 def _figures(total: dict[str, Any]) -> None:
     n = words.count(total["latency_n"])
+    expected = total["uplink_packets"] - total["uplink_duplicates"] + total["uplink_lost"]
     figures = (
         ("Calls", words.count(total["calls"]), "offered in the window"),
         ("Turns", words.count(total["turns"]), f"{words.percent(total['latency_coverage'], 0)} answered"),
@@ -125,8 +126,7 @@ def _figures(total: dict[str, Any]) -> None:
         (
             "Packet loss",
             words.percent(total["packet_loss"]),
-            f"{words.count(total['uplink_lost'])} of "
-            f"{words.count(total['uplink_packets'] - total['uplink_duplicates'] + total['uplink_lost'])}",
+            f"{words.count(total['uplink_lost'])} of {words.count(expected)}",
         ),
         (
             "Turn-taking errors",
@@ -136,9 +136,8 @@ def _figures(total: dict[str, Any]) -> None:
     )
     with st.container(horizontal=True, gap="small", key="figures"):
         for label, value, scope in figures:
-            st.metric(
-                label, value, scope, delta_color="off", delta_arrow="off", border=True, width=190, help=_HELP[label]
-            )
+            look: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off", "border": True, "width": "stretch"}
+            st.metric(label, value, scope, help=_HELP[label], **look)
 
 
 _HELP: Final = {
@@ -195,7 +194,7 @@ def _recent(shown: Window, chosen: list[str]) -> None:
         hide_index=True,
         height=312,
         column_config={
-            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{12})$", width="small"),
+            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{8})$", width="small"),
             "began": st.column_config.DatetimeColumn(format="HH:mm:ss", timezone="UTC", width="small"),
             "errors": st.column_config.NumberColumn(width="small"),
             "p50 ms": st.column_config.NumberColumn(format="%.0f"),

@@ -64,7 +64,7 @@ def _choose() -> None:
         ],
         hide_index=True,
         column_config={
-            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{12})$"),
+            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{8})$"),
             "began": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
         },
     )
@@ -99,11 +99,10 @@ def _show(session: str) -> None:
     _figures(call, falls, errors, streams)
     with st.container(border=True):
         _timeline(session, call, errors)
-    left, right = st.columns([3, 2], gap="medium")
-    with left, st.container(border=True):
-        _waterfall(falls)
-    with right, st.container(border=True):
+    with st.container(border=True):
         _errors(call, errors)
+    with st.container(border=True):
+        _waterfall(falls)
     _details(session, call, streams)
 
 
@@ -114,7 +113,13 @@ def _head(call: dict[str, Any]) -> None:
         end = f"ended by {call['closed_by'] or 'an unknown side'} ({call['close_reason'] or 'no reason given'})"
     client = call["attributes"].get("client")
     st.caption(
-        f"{call['region']} · {words.moment(call['began_ns'])} · {end}" + (f" · client {client}" if client else "")
+        f"{call['region']} · {words.moment(call['began_ns'])} · {end}"
+        + (f" · client {client}" if client else "")
+        + (
+            f" · first voice {words.ms(call['first_frame_ms'])} after the offer"
+            if call["first_frame_ms"] is not None
+            else ""
+        )
     )
 
 
@@ -149,11 +154,10 @@ def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Rec
             words.count(len(charged)),
             words.rate(len(charged) / call["turns"] if call["turns"] else None),
         ),
-        ("First voice after", words.ms(call["first_frame_ms"]), "offer to first frame"),
     )
     with st.container(horizontal=True, gap="small", key="figures"):
         for label, value, scope in figures:
-            st.metric(label, value, scope, delta_color="off", delta_arrow="off", border=True, width=175)
+            st.metric(label, value, scope, delta_color="off", delta_arrow="off", border=True, width="stretch")
 
 
 def _timeline(session: str, call: dict[str, Any], errors: Records) -> None:
@@ -188,8 +192,8 @@ def _waterfall(falls: Records) -> None:
         return
     heard = sum(row["listener_ms"] is not None for row in answered)
     st.caption(
-        f"n = {len(answered)} answered turns of {len(falls)}; the listener's whole is known for {heard}. Network is half "
-        "of the round trip each way (symmetric assumed)."
+        f"n = {len(answered)} answered turns of {len(falls)}; the listener's whole is known for {heard}. Network is "
+        "half of the round trip each way (symmetric assumed)."
     )
     st.echarts_chart(
         waterfall.bars(falls), height=waterfall.height(falls), key="waterfall", alt="Parts of each turn's latency"
@@ -213,7 +217,12 @@ def _errors(call: dict[str, Any], errors: Records) -> None:
             for row in reversed(errors)
         ],
         hide_index=True,
-        column_config={"at": st.column_config.NumberColumn("at s", format="%.2f", width="small")},
+        column_config={
+            "at": st.column_config.NumberColumn("at s", format="%.2f", width="small"),
+            "turn": st.column_config.NumberColumn(width="small"),
+            "evidence": st.column_config.TextColumn(width="large"),
+            "side": st.column_config.TextColumn(width="small"),
+        },
     )
 
 
