@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import pyarrow as pa
+
 from eventlog import columns as _columns
 from eventlog.backlog import Account, Backlog
 from eventlog.ids import RANDOM_BYTES, uuid7
@@ -111,10 +113,14 @@ class Emitter:
         self._backlog.shed(fact, reason, rows)
 
     def start(self) -> None:
-        """Start the thread. Facts added before wait for it."""
+        """Start the thread. Facts added before wait for it.
+
+        Takes a second or two if it is the first in this process to make pyarrow import pandas (see `eventlog.lean`).
+        """
         with self._lock:
             if self._thread is not None or self._closed:
                 raise RuntimeError("an emitter is started once; make another one")
+            pa.array([0])  # loads what it needs now, not when facts are waiting
             self._thread = threading.Thread(target=self._run, name="emitter", daemon=True)
             self._thread.start()
 

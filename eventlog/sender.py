@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import pyarrow as pa
-
 from eventlog import cloudevents
 from eventlog.backlog import Backlog, Block, Row
 from eventlog.chunks import Sorter, encoded
@@ -77,24 +75,21 @@ class Sender:
         self._data_late = asyncio.Event()
         self._late = asyncio.Event()
         self._lock = threading.Lock()
-        self._timeout_s: float | None = None
+        self._close_by: tuple[float, float] | None = None
 
     def close(self, timeout_s: float) -> None:
         """Ask the loop, from another thread, to write everything and end within a time."""
         with self._lock:
-            self._timeout_s = timeout_s
+            self._close_by = (time.monotonic() + timeout_s * _DATA_SHARE, time.monotonic() + timeout_s)
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._begin_close, timeout_s)
+                self._loop.call_soon_threadsafe(self._begin_close, *self._close_by)
 
     async def run(self) -> None:
         """Write what comes until `close`."""
         with self._lock:
             self._loop = asyncio.get_running_loop()
-            if self._timeout_s is not None:
-                self._begin_close(self._timeout_s)
-        pa.array(
-            [0]
-        )  # what pyarrow loads at its first array takes a second or more: now, not when the first facts wait
+            if self._close_by is not None:
+                self._begin_close(*self._close_by)
         try:
             account_at = time.monotonic() + _ACCOUNT_EVERY_S
             while not self._closing.is_set():
@@ -112,11 +107,11 @@ class Sender:
                 self._loop = None
             await self._drop_log()
 
-    def _begin_close(self, timeout_s: float) -> None:
+    def _begin_close(self, data_by: float, by: float) -> None:
         self._closing.set()
         loop = asyncio.get_running_loop()
-        loop.call_later(timeout_s * _DATA_SHARE, self._data_late.set)
-        loop.call_later(timeout_s, self._late.set)
+        loop.call_later(data_by - time.monotonic(), self._data_late.set)
+        loop.call_later(by - time.monotonic(), self._late.set)
 
     async def _drain(self, late: asyncio.Event) -> None:
         """Send all that is queued now, in rounds of about a chunk's rows per type; what comes meanwhile waits."""
