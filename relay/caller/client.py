@@ -38,14 +38,17 @@ CONNECT_S: Final = 20.0
 
 STATS_S: Final = 5.0
 
-DRAIN_S: Final = 0.5
+DRAIN_S: Final = 0.4
 """At the end, how long what is on the uplink may take to arrive."""
 
 SETTLE_S: Final = 0.2
 """At the end, how long the receiver may take to read what its socket holds."""
 
-FLUSH_S: Final = 0.6
-"""At the end, how long the last statistics may take to be acknowledged."""
+FLUSH_S: Final = 0.15
+"""At the end, how long the last statistics may take to be acknowledged before they are said again."""
+
+FINAL_REPORTS: Final = 5
+"""How often they are said at most."""
 
 HANG_UP_S: Final = 0.5
 """How long the server may take to answer the hang-up."""
@@ -119,7 +122,7 @@ class Call:
         """The platform's id of the session, once it is known."""
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._transceiver = self._peer.addTransceiver(MicrophoneTrack(), direction="sendrecv")
-        self._channel: RTCDataChannel = self._peer.createDataChannel(stats.LABEL)
+        self._channel: RTCDataChannel = self._peer.createDataChannel(stats.LABEL, ordered=False)
         self._channel.on("message", self._message)
         self._channel.on("open", self._opened)
         self._peer.on("connectionstatechange", self._state_changed)
@@ -211,9 +214,11 @@ class Call:
             network.down.stop_media()
             await _poll(lambda: self.ear.arrived >= network.down.arrivals(), SETTLE_S)
         self.conversation.finish()
-        await self._report()
-        # SCTP repeats what was lost for as long as we stay.
-        await _poll(lambda: all_acknowledged(self._peer), FLUSH_S)
+        # SCTP's own repetition takes a second or more; the sums are cumulative, so saying them again does no harm.
+        for _ in range(FINAL_REPORTS):
+            await self._report()
+            if await _poll(lambda: all_acknowledged(self._peer), FLUSH_S):
+                break
 
     async def _close(self) -> None:
         self.microphone.end()
@@ -294,8 +299,9 @@ class Call:
         self._rtt_s = rtt_s
 
 
-async def _poll(done: Callable[[], bool], seconds: float) -> None:
-    """Wait for something that nobody signals, for a short while at most."""
+async def _poll(done: Callable[[], bool], seconds: float) -> bool:
+    """Wait for something that nobody signals, for a short while at most; whether it came about."""
     until = time.monotonic() + seconds
     while not done() and time.monotonic() < until:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(_POLL_S)
+    return done()
