@@ -22,6 +22,10 @@ _EXTENSION: Final = struct.Struct("!HHBBxx")  # RFC 8285, section 4.2: one eleme
 _VERSION: Final = 2 << 6
 _HAS_EXTENSION: Final = 1 << 4
 _ONE_BYTE_PROFILE: Final = 0xBEDE
+SETTLED_FRAMES: Final = 25
+"""After half a second of silence the encoder has nothing left to say of what came before: its packet is repeated, not
+made again, until somebody speaks. An agent is silent for most of a call, and encoding is most of a call's work."""
+
 _SILENCE: Final = np.zeros(FRAME_SAMPLES, np.int16)
 
 
@@ -50,6 +54,8 @@ class AgentVoice:
         self._sequence_number = secrets.randbits(15)
         self._timestamp = secrets.randbits(32)
         self._talking = False
+        self._silent_frames = 0
+        self._silent_payload = b""
 
     @property
     def timestamp(self) -> int:
@@ -70,7 +76,7 @@ class AgentVoice:
         voiced = level >= self._voiced_dbov
         marker = voiced and not self._talking
         self._talking = voiced
-        payload = self._encoder.encode(_SILENCE if pcm is None else pcm)
+        payload = self._encode(pcm)
         whole_level = max(-127, min(0, round(level)))
         extension = b""
         if self._audio_level_id is not None:
@@ -99,3 +105,12 @@ class AgentVoice:
         self.packets += 1
         self.octets += len(payload)
         return Packet(head + extension + payload, header, payload, level, voiced)
+
+    def _encode(self, pcm: Pcm | None) -> bytes:
+        if pcm is not None:
+            self._silent_frames = 0
+            return self._encoder.encode(pcm)
+        if self._silent_frames < SETTLED_FRAMES:
+            self._silent_frames += 1
+            self._silent_payload = self._encoder.encode(_SILENCE)
+        return self._silent_payload

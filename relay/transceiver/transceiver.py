@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -29,6 +30,10 @@ from relay.transceiver.session import Session, Shared
 from relay.transceiver.wire import Wire
 from relay.ufrag import RANDOM_BYTES as UFRAG_RANDOM_BYTES
 from relay.ufrag import mint
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""Longest that another thread of the process (telemetry's, above all) keeps the interpreter while the clock waits. Each
+call into a codec gives the interpreter away, so that Python's 5 ms would be paid many times in a tick of 20."""
 
 VERSIONS: Final[dict[str, str]] = {
     "python": python_version(),
@@ -95,6 +100,7 @@ class Transceiver:
 
         """
         opus.version()
+        sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
         clock = PlayoutClock(self.counters)
         wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)
         certificate = RTCCertificate.generateCertificate()

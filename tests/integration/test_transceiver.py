@@ -124,6 +124,9 @@ async def test_every_packet_is_seen_at_both_taps(tmp_path: Path) -> None:
         assert len(common) > 50
         for column in ("rtp_ts", "stream", "size_bytes", "marker", "payload_type"):
             assert all(seen[inner][seq][column] == seen[outer][seq][column] for seq in common), column
+        # The edge learns the extension's id from the transceiver's first word to the client.
+        levels = [(seen[inner][seq]["audio_level_dbov"], seen[outer][seq]["audio_level_dbov"]) for seq in common]
+        assert all(level is not None and level == known for level, known in levels)
     received = {header.sequence_number for _, header, _ in client.packets}
     assert received <= {seq & 0xFFFF for seq in seen["transceiver_out"]}
 

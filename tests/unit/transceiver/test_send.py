@@ -9,6 +9,7 @@ from relay.speech import load
 from relay.transceiver.decimate import Decimator
 from relay.transceiver.send import AgentVoice, Packet
 from voice.rtp import parse_header, payload
+from voice.vad import level_dbov
 
 
 def packets(level_id: int | None) -> list[Packet]:
@@ -70,5 +71,19 @@ def test_decimator_passes_speech_and_stops_what_would_fold_over_it(hertz: int, k
 
 def test_decimator_does_not_notice_frame_borders() -> None:
     wave = np.random.default_rng(1).integers(-9000, 9000, 9600).astype(np.int16)
-    whole, parts = Decimator(), Decimator()
-    assert np.array_equal(whole(wave), np.concatenate([parts(frame) for frame in wave.reshape(-1, 960)]))
+    early, late = Decimator(), Decimator()
+    one = np.concatenate([early(frame) for frame in wave.reshape(-1, 960)])
+    shifted = np.concatenate((np.zeros(480, np.int16), wave[:-480]))
+    other = np.concatenate([late(frame) for frame in shifted.reshape(-1, 960)])
+    assert np.array_equal(one[:-160], other[160:])
+
+
+def test_settled_silence_is_repeated_and_silent_and_speech_comes_back_whole() -> None:
+    voice = AgentVoice(111, 1, bitrate_bps=32_000, voiced_dbov=-55.0)
+    decoder = opus.Decoder()
+    pcm = load("agent_hours").pcm
+    speech = [pcm[at : at + FRAME_SAMPLES] for at in range(0, FRAME_SAMPLES * 50, FRAME_SAMPLES)]
+    heard = [decoder.decode(voice.packet(frame).payload) for frame in [*speech, *[None] * 100, *speech]]
+    levels = [level_dbov(frame) for frame in heard]
+    assert max(levels[60:150]) < -60
+    assert abs(level_dbov(np.concatenate(heard[:50])) - level_dbov(np.concatenate(heard[150:]))) < 1
