@@ -104,7 +104,9 @@ class Engine:
 
     def __init__(self, data_dir: Path) -> None:
         if "?" in str(data_dir):
-            raise StoreStartError(f"The data directory {data_dir} has a ? in its name, which chDB cannot open; rename it.")
+            raise StoreStartError(
+                f"The data directory {data_dir} has a ? in its name, which chDB cannot open; rename it."
+            )
         # Importing chDB loads 500 MB of library and takes over a second: only who serves pays for it.
         from chdb import _chdb  # noqa: PLC0415
 

@@ -149,8 +149,9 @@ class Job:
     def _rows(self, statement: Statement, text: bytes, rest: Reader, stack: ExitStack) -> int:
         """A descriptor of exactly the rows."""
         request = self._request
-        plain = request.content_encoding in {"", "identity"}
-        if plain and request.query and statement.data_at == len(request.query) + 1:
+        in_url = len(request.query) + 1 if request.query else 0
+        plain = request.content_encoding in {"", "identity"} and not request.content_type.startswith("multipart/")
+        if plain and in_url and statement.data_at == in_url:
             return self._body.descriptor()
         spool = stack.enter_context(Spool(self._engine.data_dir))
         spool.write(memoryview(text)[statement.data_at :])

@@ -9,6 +9,8 @@ import os
 from typing import Self
 
 _PIPE_BYTES = 1 << 20
+# Shared by all pipes, for a read is copied out before anyone else runs: os.read would allocate its maximum every time.
+_room = memoryview(bytearray(_PIPE_BYTES))
 
 
 class Pipe:
@@ -31,7 +33,7 @@ class Pipe:
         loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(BlockingIOError):
-                return os.read(self._reading, _PIPE_BYTES)
+                return bytes(_room[: os.readv(self._reading, [_room])])
             readable: asyncio.Future[None] = loop.create_future()
             loop.add_reader(self._reading, _wake, readable)
             try:

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any, cast
 
 import clickhouse_connect
 import numpy as np
@@ -60,6 +60,10 @@ def client(address: tuple[str, int], admin: Client) -> Iterator[Client]:
     yield made
     made.close()
     admin.command(f"DROP DATABASE {database}")
+
+
+def raw_stream(client: Client, sql: str) -> IO[bytes]:
+    return cast("IO[bytes]", client.raw_stream(sql, fmt="TabSeparated"))
 
 
 def again(client: Client, address: tuple[str, int], **options: Any) -> Client:
@@ -238,7 +242,7 @@ def test_a_parameter_is_bound_by_the_server(
     client: Client, address: tuple[str, int], of: str, value: Any, *, form: bool
 ) -> None:
     other = again(client, address, form_encode_query_params=form)
-    got = other.query(f"SELECT {{v:{of}}} AS v", parameters={"v": value}).first_row[0]
+    got = other.query(f"SELECT {{v:{of}}} AS v", parameters={"v": value}).result_rows[0][0]
     assert got == value
     other.close()
 
@@ -251,7 +255,9 @@ def test_a_map_is_bound_by_the_server(client: Client, monkeypatch: pytest.Monkey
 
 
 def test_date_times_bind_to_the_microsecond(client: Client) -> None:
-    got = client.query("SELECT toUnixTimestamp64Micro({at:DateTime64(6, 'UTC')})", parameters={"at": NOW}).first_row[0]
+    got = client.query("SELECT toUnixTimestamp64Micro({at:DateTime64(6, 'UTC')})", parameters={"at": NOW}).result_rows[
+        0
+    ][0]
     assert got == int(NOW.timestamp() * 1e6 + 0.5)
 
 
@@ -381,13 +387,14 @@ def test_every_compression_writes_the_same(client: Client, address: tuple[str, i
 
 @pytest.mark.parametrize("method", ["lz4", "zstd", "gzip", "deflate", "br"])
 def test_a_raw_insert_may_be_compressed(client: Client, method: str) -> None:
+    import zlib  # noqa: PLC0415
+
     import cramjam  # noqa: PLC0415 - only here
     import lz4.frame  # type: ignore[import-untyped] # noqa: PLC0415
-    import zlib  # noqa: PLC0415
 
     csv = b"".join(b"%d,x\n" % n for n in range(50_000))
     packed = {
-        "lz4": lambda: lz4.frame.compress(csv[:1000]) + lz4.frame.compress(csv[1000:]),
+        "lz4": lambda: b"".join(map(lz4.frame.compress, (csv[:1000], csv[1000:]))),
         "zstd": lambda: bytes(cramjam.zstd.compress(csv[:1000])) + bytes(cramjam.zstd.compress(csv[1000:])),
         "gzip": lambda: bytes(cramjam.gzip.compress(csv)),
         "deflate": lambda: zlib.compress(csv),
@@ -452,7 +459,7 @@ def test_arrow_inserts_from_a_generator_of_bytes(client: Client) -> None:
 
 
 def test_data_frames_insert_and_come_back(client: Client) -> None:
-    import pandas as pd  # noqa: PLC0415 - only here
+    import pandas as pd  # type: ignore[import-untyped] # noqa: PLC0415
 
     client.command("CREATE TABLE t (a UInt32, b String) ENGINE = MergeTree ORDER BY a")
     client.insert_df("t", pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
@@ -550,7 +557,7 @@ def test_five_million_rows_stream_in_bounded_memory(address: tuple[str, int]) ->
 
 def test_a_result_is_streamed_while_it_is_made(client: Client) -> None:
     # An endless query: only a streaming server ever gives its first rows.
-    stream = client.raw_stream("SELECT number FROM system.numbers", fmt="TabSeparated")
+    stream = raw_stream(client, "SELECT number FROM system.numbers")
     assert stream.read(10) == b"0\n1\n2\n3\n4\n"
     stream.close()
 
@@ -625,15 +632,17 @@ def test_errors_have_clickhouses_code_name_and_status(
 
 
 def test_an_error_after_rows_were_sent_is_raised(client: Client) -> None:
-    seen = 0
-    with (
-        pytest.raises(StreamFailureError) as caught,
-        client.query_row_block_stream("SELECT throwIf(number = 3000000), number FROM numbers(4000000)") as stream,
-    ):
-        for block in stream:
-            seen += len(block)
+    seen: list[int] = []
+
+    def read() -> None:
+        sql = "SELECT throwIf(number = 3000000), number FROM numbers(4000000)"
+        with client.query_row_block_stream(sql) as stream:
+            seen.extend(map(len, stream))
+
+    with pytest.raises(StreamFailureError) as caught:
+        read()
     assert caught.value.code == 395
-    assert seen > 0
+    assert seen
 
 
 def test_a_query_stops_at_max_execution_time(client: Client) -> None:
@@ -691,7 +700,7 @@ def test_eight_clients_insert_and_read_at_once(client: Client, address: tuple[st
         for turn in range(each):
             body = arrow_bytes(packets(rows, seed=100 * number + turn))
             mine.raw_insert("packets", insert_block=body, fmt="ArrowStream", settings=DEDUP)
-            read += mine.query("SELECT count() FROM packets").first_row[0] > 0
+            read += mine.query("SELECT count() FROM packets").result_rows[0][0] > 0
         mine.close()
         return read
 
@@ -703,7 +712,7 @@ def test_eight_clients_insert_and_read_at_once(client: Client, address: tuple[st
 def test_a_client_that_leaves_takes_its_query_with_it(client: Client, address: tuple[str, int]) -> None:
     marker = f"left_{uuid.uuid4().hex}"
     other = again(client, address)
-    stream = other.raw_stream(f"SELECT number AS {marker} FROM system.numbers", fmt="TabSeparated")
+    stream = raw_stream(other, f"SELECT number AS {marker} FROM system.numbers")
     running = f"SELECT count() FROM system.processes WHERE query LIKE '%AS {marker}%' AND query NOT LIKE '%processes%'"
     assert stream.read(1) == b"0"
     assert client.command(running) == 1
