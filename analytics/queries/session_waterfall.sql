@@ -39,16 +39,16 @@ WITH
             toUnixTimestamp64Nano(decided_ns) AS decided,
             toUnixTimestamp64Nano(requested_ns) AS requested,
             toUnixTimestamp64Nano(first_audio_ns) AS voiced,
-            least(toUnixTimestamp64Nano(stop_seen_ns), toUnixTimestamp64Nano(decided_ns)) AS heard,
+            least(toUnixTimestamp64Nano(stop_seen_ns), toUnixTimestamp64Nano(coalesce(decided_ns, stop_seen_ns))) AS heard,
             -- The silence that the decision waited for is media time; what is more than that was spent on the way in.
-            greatest(0, (decided - stopped) / 1e6 - decided_silence_ms) AS buffered_ms
+            if(isNull(decided_silence_ms), NULL, greatest(0, (decided - stopped) / 1e6 - decided_silence_ms)) AS buffered_ms
         FROM window_turns
     )
 SELECT
     t.turn_id AS turn_id,
     t.stopped AS user_speech_stopped_ns,
     w.one_way_ms AS uplink_network_ms,
-    if(isNull(t.response_ms), NULL, least(t.buffered_ms, (t.heard - t.stopped) / 1e6)) AS uplink_jitter_buffer_ms,
+    if(isNull(t.response_ms) OR isNull(t.buffered_ms), NULL, least(t.buffered_ms, (t.heard - t.stopped) / 1e6)) AS uplink_jitter_buffer_ms,
     if(isNull(t.response_ms), NULL, (t.heard - t.stopped) / 1e6 - ifNull(uplink_jitter_buffer_ms, 0)) AS vad_hangover_ms,
     if(isNull(t.response_ms), NULL, (t.decided - t.heard) / 1e6) AS endpoint_wait_ms,
     (t.requested - t.decided) / 1e6 AS request_ms,

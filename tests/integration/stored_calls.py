@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import subprocess
+import sys
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
+from collector.migrate import migrate
 from eventlog.schema import FACTS
 
 T0_NS = int(datetime(2026, 3, 2, 10, 0, tzinfo=UTC).timestamp()) * 1_000_000_000
@@ -25,6 +32,26 @@ def call_id(number: int, at_ns: int = T0_NS) -> bytes:
     """Return a UUIDv7 (RFC 9562) that the number makes unique."""
     value = ((at_ns // MS) << 80) | (7 << 76) | (2 << 62) | number
     return value.to_bytes(16, "big")
+
+
+@contextlib.contextmanager
+def running_store(data_dir: Path) -> Iterator[tuple[str, int]]:
+    """Run a store with empty tables; its host and port."""
+    command = [sys.executable, "-m", "sidetone.store", "--port", "0", "--data-dir", str(data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            host, port = process.stdout.readline().split()
+            with contextlib.closing(writer(host, int(port))) as client:
+                migrate(client)
+            yield host, int(port)
+        finally:
+            process.terminate()
+
+
+def writer(host: str, port: int) -> Client:
+    """Return a client that may write."""
+    return clickhouse_connect.get_client(host=host, port=port)
 
 
 @dataclass
@@ -61,7 +88,12 @@ class Call:
         return self.start_ns + round(ms * MS)
 
     def add(self, fact: str, observed_ms: float, /, **columns: Any) -> None:
-        row = {"session_id": self.raw_id, "region": self.region, "host_id": "host-1", "observed_ns": self.at(observed_ms)}
+        row = {
+            "session_id": self.raw_id,
+            "region": self.region,
+            "host_id": "host-1",
+            "observed_ns": self.at(observed_ms),
+        }
         self.facts.rows[fact].append(row | columns)
 
     def step(self, step: str, ms: float, reason: str | None = None, **attributes: str) -> None:
@@ -153,7 +185,12 @@ def realistic(facts: Facts, *, start_ns: int, minutes: int = 12, every_s: float 
 
 
 def _one_call(call: Call, region: Region, rng: random.Random) -> None:
-    attributes = {"client": "sidetone-caller", "model": "scripted", "transceiver_region": "eu-west", "codec": "opus/48000"}
+    attributes = {
+        "client": "sidetone-caller",
+        "model": "scripted",
+        "transceiver_region": "eu-west",
+        "codec": "opus/48000",
+    }
     for index, step in enumerate(("offered", "ice_connected", "dtls_connected", "first_packet", "first_frame")):
         call.step(step, index * (20 + region.rtt_ms / 2), **(attributes if step == "offered" else {}))
     now = 600.0

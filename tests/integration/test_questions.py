@@ -1,0 +1,453 @@
+"""Questions asked of a real store, on facts made by hand whose answers were worked out by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+from fastapi.testclient import TestClient
+
+from analytics import BadParameterError, StoreUnavailableError, UnknownQuestionError, connect, questions, run
+from analytics.api import create_app
+from eventlog.schema import FACTS
+from tests.integration.stored_calls import MS, SECOND, T0_NS, Call, Facts, running_store, writer
+
+SPAN = {"from": T0_NS, "to": T0_NS + 3_600 * SECOND}
+
+
+class Calls:
+    """Hand-made calls by name; each lives in a minute of its own."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.by_name: dict[str, Call] = {}
+
+    def new(self, name: str, region: str = "eu-west") -> Call:
+        number = len(self.by_name) + 1
+        call = Call(self.facts, number, region, T0_NS + number * 60 * SECOND)
+        call.step("offered", 0, client="by-hand")
+        self.by_name[name] = call
+        return call
+
+
+def _answers(calls: Calls) -> None:
+    call = calls.new("good")
+    call.exchange(1, 1000, 3000, 3800, 5000)
+    call.exchange(2, 6000, 7000, 7900, 9000)
+    call.step("closed", 9500, "hangup", who="client")
+
+    call = calls.new("agent_cut_user in a pause")
+    call.user(1, 1000, 2000)
+    call.turn(1, "endpoint_decided", 2500, actor="system", silence_ms=500.0)
+    call.agent(1, 2800, 3600, "yielded")
+    call.user(2, 3200, 5000)
+    call.turn(2, "endpoint_decided", 5500, actor="system", silence_ms=500.0)
+    call.agent(2, 6000, 8000)
+    call.step("closed", 8100, "hangup", who="client")
+
+    call = calls.new("agent_cut_user while speaking")
+    call.user(1, 1000, 3000)
+    call.agent(1, 2600, 2900, "yielded")
+    call.step("closed", 3200, "hangup", who="client")
+
+    call = calls.new("late_response")
+    call.exchange(1, 1000, 2000, 4700, 6000)  # 2700 ms: late, and short of dead air
+    call.step("closed", 6500, "hangup", who="client")
+
+    call = calls.new("missed_response by silence")
+    call.user(1, 1000, 2000)
+    call.turn(1, "response_requested", 2500)
+    call.packet("edge_up", 1, 9000)  # the call is known to have lasted to here
+    call.packet("edge_up", 2, 9900)
+
+    call = calls.new("missed_response by words")
+    call.user(1, 1000, 2000)
+    call.turn(1, "endpoint_decided", 2500, actor="system", silence_ms=500.0)
+    call.turn(1, "endpoint_revoked", 4700, actor="system", silence_ms=2600.0)
+    call.user(1, 4600, 5000)
+    call.turn(1, "endpoint_decided", 5500, actor="system", silence_ms=500.0)
+    call.agent(1, 5800, 7000)
+    call.step("closed", 7100, "hangup", who="client")
+
+    call = calls.new("going on is no missed response")
+    call.user(1, 1000, 2000)
+    call.turn(1, "endpoint_decided", 2500, actor="system", silence_ms=500.0)
+    call.turn(1, "endpoint_revoked", 2900, actor="system", silence_ms=800.0)
+    call.user(1, 2800, 4000)
+    call.turn(1, "endpoint_decided", 4500, actor="system", silence_ms=500.0)
+    call.agent(1, 4800, 6000)
+    call.step("closed", 6100, "hangup", who="client")
+
+    call = calls.new("too short to tell")
+    call.user(1, 1000, 2000)
+    call.step("closed", 3500, "hangup", who="client")
+
+
+def _interruptions(calls: Calls) -> None:
+    call = calls.new("false_barge_in")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 4300, "yielded")
+    call.user(2, 4050, 4350)  # a cough: 50 ms of it after the agent gave way
+    call.step("closed", 6800, "hangup", who="client")
+
+    call = calls.new("true barge-in")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 4300, "yielded")
+    call.user(2, 4050, 5600)
+    call.agent(2, 6200, 7000)
+    call.step("closed", 7500, "hangup", who="client")
+
+    call = calls.new("missed_barge_in")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 5000)
+    call.user(2, 4000, 4400)  # 400 ms: a barge-in, too short for a talk-over
+    call.agent(2, 5100, 6000)
+    call.step("closed", 6500, "hangup", who="client")
+
+    call = calls.new("talk_over")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 5000)
+    call.user(2, 4300, 5900)  # overlaps by 700 ms; the agent ends by itself before the barge-in's limit
+    call.agent(2, 6500, 7000)
+    call.step("closed", 7500, "hangup", who="client")
+
+    call = calls.new("backchannel")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 6000)
+    call.user(2, 4000, 4700)
+    call.turn(2, "backchannel", 4000, seen_ms=4600)
+    call.step("closed", 6500, "hangup", who="client")
+
+
+def _silences(calls: Calls) -> None:
+    call = calls.new("dead_air of the user")
+    call.exchange(1, 1000, 2000, 2600, 4000)
+    call.exchange(2, 7500, 8000, 8600, 9000)
+    call.step("closed", 9500, "hangup", who="client")
+
+    call = calls.new("abandoned")
+    call.user(1, 1000, 2000)
+    call.step("closed", 4700, "hangup", who="client")
+
+    call = calls.new("ended by the operator")
+    call.user(1, 1000, 2000)
+    call.step("closed", 4700, "drain", who="operator")
+
+
+ERRORS = {
+    "good": [],
+    "agent_cut_user in a pause": [("agent_cut_user", 1, 2800.0, 400.0)],
+    "agent_cut_user while speaking": [("agent_cut_user", 1, 2600.0, -1600.0)],
+    "late_response": [("late_response", 1, 2000.0, 2700.0)],
+    "missed_response by silence": [("dead_air", 1, 2000.0, 7000.0), ("missed_response", 1, 2000.0, 7000.0)],
+    "missed_response by words": [("missed_response", 1, 2000.0, 2600.0)],
+    "going on is no missed response": [],
+    "too short to tell": [],
+    "false_barge_in": [("false_barge_in", 1, 4300.0, 50.0)],
+    "true barge-in": [],
+    "missed_barge_in": [("missed_barge_in", 1, 4000.0, 1000.0)],
+    "talk_over": [("talk_over", 1, 4300.0, 700.0)],
+    "backchannel": [],
+    "dead_air of the user": [("dead_air", 1, 4000.0, 3500.0)],
+    "abandoned": [("abandoned", 1, 2000.0, 2700.0)],
+    "ended by the operator": [],
+}
+"""By call: kind, turn, when (ms since the call's start), value (ms)."""
+
+
+def _network(calls: Calls) -> None:
+    call = calls.new("network", "us-east")
+    # 1, 2, (3, 4 missing), 5, 3 turns up late, 5 again: 5 received, 1 twice, 1 lost for good.
+    call.packet("edge_up", 1, 100, transit_delta_us=None)
+    call.packet("edge_up", 2, 120, transit_delta_us=1000)
+    call.packet("edge_up", 5, 180, transit_delta_us=-3000, lost=2)
+    call.packet("edge_up", 3, 190, transit_delta_us=2000, lost=-1, reordered=True)
+    call.packet("edge_up", 5, 200, transit_delta_us=None, duplicate=True)
+    call.packet("edge_down", 1, 1500, stream=2)
+    for at, received, lost in ((1000, 50, 1), (6000, 300, 4)):
+        values = {"packetsReceived": received, "packetsLost": lost, "jitterBufferDelay": received * 0.05 * 960}
+        values["jitterBufferEmittedCount"] = received * 960
+        call.add("client", at, kind="inbound-rtp", stream=2, values=[(k, float(v)) for k, v in values.items()])
+    for at, rtt in ((1000, 40_000), (2000, 60_000), (3000, 50_000)):
+        call.add("leg", at, leg="client_edge", method="stun", rtt_us=rtt)
+    call.add("leg", 1000, leg="edge_transceiver", method="probe", rtt_us=10_000)
+    ticks = ((0, "played", False, 100), (1, "discarded_late", False, 300), (2, "concealed", True, 200))
+    for tick, kind, underrun, lateness in ticks:
+        columns = {"tick": tick, "kind": kind, "underrun": underrun, "lateness_us": lateness}
+        call.add("frame", 100 + tick * 20, mono_ns=tick, direction="in", stream=1, **columns)
+    call.user(1, 1000, 2000)  # seen 100 ms after
+    call.turn(1, "endpoint_decided", 2560, actor="system", silence_ms=500.0)
+    call.turn(1, "response_requested", 2570)
+    call.turn(1, "model_first_audio", 2870)
+    call.agent(1, 2900, 4000)
+    call.turn(2, "user_speech_started", 5000)
+    call.turn(2, "user_speech_stopped", 6000)
+    call.agent(2, 6400, 7000)  # no step between was recorded
+    call.step("closed", 7500, "hangup", who="client")
+
+
+@pytest.fixture(scope="module")
+def calls() -> Calls:
+    made = Calls()
+    _answers(made)
+    _interruptions(made)
+    _silences(made)
+    _network(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, calls: Calls) -> Iterator[tuple[str, int]]:
+    with running_store(tmp_path_factory.mktemp("store")) as address:
+        with contextlib.closing(writer(*address)) as client:
+            calls.facts.store(client)
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(store: tuple[str, int]) -> Iterator[Client]:
+    with contextlib.closing(connect(*store)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def errors(client: Client) -> list[dict[str, Any]]:
+    return run(client, "turn_errors", SPAN).records()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_of_one_conversation(name: str, errors: list[dict[str, Any]], calls: Calls) -> None:
+    call = calls.by_name[name]
+    found = sorted(
+        (row["kind"], row["turn_id"], (row["at_ns"] - call.start_ns) / MS, row["value_ms"])
+        for row in errors
+        if row["session_id"] == call.id
+    )
+    assert found == sorted(ERRORS[name])
+
+
+def test_dead_air_is_charged_to_the_side_that_owed_the_turn(errors: list[dict[str, Any]], calls: Calls) -> None:
+    sides = {row["session_id"]: row["side"] for row in errors if row["kind"] == "dead_air"}
+    assert sides[calls.by_name["dead_air of the user"].id] == "user"
+    assert sides[calls.by_name["missed_response by silence"].id] == "agent"
+
+
+def test_overview_by_region(client: Client) -> None:
+    total, eu, us = run(client, "overview", SPAN | {"total": True}).records()
+    assert (total["scope"], eu["region"], us["region"]) == ("all", "eu-west", "us-east")
+    assert [row["calls"] for row in (total, eu, us)] == [17, 16, 1]
+    # Two turns where both were answered; a backchannel is none.
+    assert us["turns"] == us["latency_n"] == 2
+    assert us["latency_coverage"] == 1
+    assert (us["latency_p50_ms"], us["latency_p99_ms"]) == (900, 900)
+    assert us["latency_p99_low_n"]
+    assert (us["uplink_packets"], us["uplink_lost"], us["uplink_duplicates"], us["uplink_reordered"]) == (5, 1, 1, 1)
+    assert us["packet_loss"] == 1 / 5
+    assert us["jitter_mean_ms"] == 2
+    assert us["jitter_p95_ms"] == pytest.approx(2, rel=0.01)  # of 1, 2, 3 the sketch takes rank 0.95 · 2, rounded down
+    assert (us["downlink_lost"], us["downlink_loss"], us["downlink_reports"]) == (4, 4 / 304, 2)
+    assert us["errors"] == 0
+    expected = dict.fromkeys(("agent_cut_user", "false_barge_in", "missed_barge_in", "talk_over", "abandoned"), 0)
+    for found in ERRORS.values():
+        for kind, *_ in found:
+            expected[kind] = expected.get(kind, 0) + 1
+    expected["dead_air"] -= 1  # the user's
+    assert {kind: eu[kind] for kind in expected} == expected
+    assert eu["errors"] == sum(expected.values())
+    assert eu["errors_per_turn"] == eu["errors"] / eu["turns"]
+    assert eu["downlink_loss"] is None
+    assert eu["jitter_mean_ms"] == 0
+
+
+def test_latency_of_each_turn(client: Client, calls: Calls) -> None:
+    rows = run(client, "turns_latency", SPAN).records()
+
+    def of(name: str) -> list[float | None]:
+        return [row["response_ms"] for row in rows if row["session_id"] == calls.by_name[name].id]
+
+    assert of("good") == [800, 900]
+    assert of("agent_cut_user in a pause") == [800, 1000]
+    assert of("agent_cut_user while speaking") == [-400]
+    assert of("missed_response by silence") == [None]
+    assert of("missed_response by words") == [800]
+    assert of("backchannel") == [600]
+
+
+def test_listener_latency_adds_what_was_measured_and_is_null_otherwise(client: Client, calls: Calls) -> None:
+    rows = run(client, "turns_latency", SPAN).records()
+    network = [row for row in rows if row["session_id"] == calls.by_name["network"].id]
+    assert [row["one_way_ms"] for row in network] == [30, 30]  # (50 + 10) / 2
+    assert [row["playout_ms"] for row in network] == [50, 50]
+    assert [row["listener_ms"] for row in network] == [900 + 60 + 50, 400 + 60 + 50]
+    good = [row for row in rows if row["session_id"] == calls.by_name["good"].id]
+    assert [(row["one_way_ms"], row["listener_ms"]) for row in good] == [(None, None), (None, None)]
+
+
+def test_waterfall_parts_sum_to_the_whole_and_gaps_stay_gaps(client: Client, calls: Calls) -> None:
+    whole, gaps = run(client, "session_waterfall", {"session": calls.by_name["network"].id}).records()
+    inner = [
+        whole[f"{part}_ms"]
+        for part in ("uplink_jitter_buffer", "vad_hangover", "endpoint_wait", "request", "model_first_audio", "pacing")
+    ]
+    assert inner == [60, 40, 460, 10, 300, 30]
+    assert sum(inner) == whole["response_ms"]
+    assert whole["unmeasured_ms"] == 0
+    outer = whole["uplink_network_ms"] + whole["downlink_network_ms"] + whole["playout_ms"]
+    assert outer + whole["response_ms"] == whole["listener_ms"]
+    assert gaps["response_ms"] == gaps["unmeasured_ms"] == 400
+    assert gaps["vad_hangover_ms"] == 0  # the end of speech was known at once
+    unknown = ("uplink_jitter_buffer_ms", "endpoint_wait_ms", "request_ms", "model_first_audio_ms", "pacing_ms")
+    assert [gaps[name] for name in unknown] == [None] * 5
+
+
+@pytest.mark.parametrize("edges_s", [(0, 1200, 3600), (0, 61, 62.5, 1019, 1020, 3600)])
+def test_windows_add_up(client: Client, edges_s: tuple[float, ...]) -> None:
+    additive = ("calls", "turns", "latency_n", "uplink_packets", "uplink_lost", "uplink_duplicates", "errors")
+
+    def ask(start: float, end: float) -> list[int]:
+        window = {"from": T0_NS + round(start * SECOND), "to": T0_NS + round(end * SECOND), "total": True}
+        rows = run(client, "overview", window).records()
+        return [rows[0][name] if rows else 0 for name in additive]
+
+    parts = [ask(start, end) for start, end in itertools.pairwise(edges_s)]
+    assert [sum(column) for column in zip(*parts, strict=True)] == ask(edges_s[0], edges_s[-1])
+
+
+@pytest.mark.parametrize("slice_s", [0, 7, 60])
+def test_series_sums_to_the_overview(client: Client, slice_s: int) -> None:
+    rows = run(client, "overview_series", SPAN | {"slice_s": slice_s}).records()
+    overview = {row["region"]: row for row in run(client, "overview", SPAN).records()}
+    for region, whole in overview.items():
+        slices = [row for row in rows if row["region"] == region]
+        for name in ("turns", "latency_n", "uplink_packets", "uplink_lost", "errors"):
+            assert sum(row[name] for row in slices) == whole[name]
+        kinds = {kind: sum(row["error_kinds"].get(kind, 0) for row in slices) for kind in ("talk_over", "dead_air")}
+        assert kinds == {kind: whole[kind] for kind in kinds}
+        assert all(row["latency_p50_ms"] is None for row in slices if not row["latency_n"])
+        assert all(row["packet_loss"] is None for row in slices if not row["uplink_packets"])
+
+
+def test_loss_by_stream_is_exact(client: Client, calls: Calls) -> None:
+    rows = run(client, "loss_by_stream", SPAN | {"session": calls.by_name["network"].id}).records()
+    assert [(r["tap"], r["stream"], r["packets"], r["lost"], r["duplicates"], r["reordered"]) for r in rows] == [
+        ("edge_down", 2, 1, 0, 0, 0),
+        ("edge_up", 1, 5, 1, 1, 1),
+    ]
+
+
+def test_packets_one_by_one_and_put_together(client: Client, calls: Calls) -> None:
+    session = calls.by_name["network"].id
+    single = run(client, "session_packets", {"session": session}).records()
+    assert [row["ext_seq"] for row in single if row["tap"] == "edge_up"] == [1, 2, 5, 3, 5]
+    assert {row["slice_ms"] for row in single} == {0}
+    assert [row["late"] for row in single if row["tap"] == "playout"] == [1]
+    sliced = run(client, "session_packets", {"session": session, "points": 3, "slices": 2}).records()
+    assert {row["slice_ms"] for row in sliced} == {700}
+    for name in ("packets", "lost", "late", "reordered", "duplicates"):
+        assert sum(row[name] for row in sliced) == sum(row[name] for row in single)
+
+
+def test_ticks(client: Client) -> None:
+    (row,) = run(client, "ticks").records()
+    counted = (row["ticks"], row["underruns"], row["concealed"], row["discarded_late"], row["lateness_ms_max"])
+    assert counted == (3, 1, 1, 1, 0.3)
+
+
+def test_facts_counts_rows_that_are_stored_twice(tmp_path: Any) -> None:
+    facts = Facts()
+    call = Call(facts, 1)
+    call.exchange(1, 1000, 2000, 2500, 3000)
+    with running_store(tmp_path) as address, contextlib.closing(writer(*address)) as client:
+        facts.store(client)
+        call.exchange(2, 4000, 5000, 5500, 6000)  # another block, or the store would know the first one again
+        facts.store(client)
+        counted = {row["fact_type"]: row for row in run(client, "facts").records()}
+    assert set(counted) == set(FACTS)
+    assert (counted["turn"]["rows"], counted["turn"]["distinct_rows"]) == (21, 14)
+
+
+def test_sessions_filters(client: Client, calls: Calls) -> None:
+    everyone = run(client, "sessions", SPAN).records()
+    assert len(everyone) == 17
+    assert everyone[0]["session_id"] == calls.by_name["network"].id
+    assert [row["session_id"] for row in run(client, "sessions", SPAN | {"region": "us-east"}).records()] == [
+        calls.by_name["network"].id
+    ]
+    troubled = {row["session_id"] for row in run(client, "sessions", SPAN | {"errors": True}).records()}
+    assert troubled == {calls.by_name[name].id for name, found in ERRORS.items() if found} - {
+        calls.by_name["dead_air of the user"].id
+    }
+    good = next(row for row in everyone if row["session_id"] == calls.by_name["good"].id)
+    assert (good["duration_ms"], good["turns"], good["latency_max_ms"], good["client"]) == (9500, 2, 900, "by-hand")
+
+
+def test_one_session(client: Client, calls: Calls) -> None:
+    call = calls.by_name["agent_cut_user in a pause"]
+    (row,) = run(client, "session", {"session": call.id}).records()
+    assert (row["region"], row["turns"], row["closed_by"], row["close_reason"]) == ("eu-west", 2, "client", "hangup")
+    assert row["ended_ns"] - row["began_ns"] == 8100 * MS
+    assert row["attributes"] == {"client": "by-hand"}
+    assert row["ice_ms"] is None
+    assert run(client, "session", {"session": "019cae00-0000-7000-8000-0000000fffff"}).rows == []
+
+
+def test_lanes(client: Client, calls: Calls) -> None:
+    call = calls.by_name["backchannel"]
+    rows = run(client, "session_lanes", {"session": call.id}).records()
+    lanes = [(r["who"], (r["start_ns"] - call.start_ns) / MS, (r["end_ns"] - call.start_ns) / MS) for r in rows]
+    assert lanes == [("user", 1000, 2000), ("agent", 2600, 6000), ("user", 4000, 4700)]
+    assert [bool(row["backchannel"]) for row in rows] == [False, False, True]
+
+
+def test_every_question_answers_and_becomes_json(client: Client, calls: Calls) -> None:
+    for question in questions():
+        needs = {p.name: calls.by_name["network"].id for p in question.parameters if p.default is None}
+        answer = run(client, question.name, needs)
+        assert json.loads(json.dumps(answer.to_json(), allow_nan=False))["name"] == question.name
+
+
+def test_an_empty_window_is_empty_not_zero(client: Client) -> None:
+    nothing = {"from": "2020-01-01", "to": "2020-01-02"}
+    assert run(client, "overview", nothing).rows == []
+    assert run(client, "overview_series", nothing).rows == []
+    assert run(client, "turn_errors", nothing).rows == []
+
+
+def test_the_client_cannot_write(client: Client) -> None:
+    with pytest.raises(DatabaseError):
+        client.command("DROP TABLE sidetone.turns")
+
+
+def test_errors_say_what_to_do(client: Client) -> None:
+    with pytest.raises(UnknownQuestionError, match="ask one of: facts"):
+        run(client, "nonsense")
+    with pytest.raises(BadParameterError, match="needs session"):
+        run(client, "session")
+    with pytest.raises(BadParameterError, match="must lie before"):
+        run(client, "overview", {"from": "now", "to": "now-1h"})
+    with pytest.raises(StoreUnavailableError, match="sidetone up"):
+        connect("127.0.0.1", 1)
+
+
+def test_api(store: tuple[str, int]) -> None:
+    with TestClient(create_app(*store)) as api:
+        assert api.get("/healthz").status_code == 200
+        assert api.get("/readyz").status_code == 200
+        assert {q["name"] for q in api.get("/v1/questions").json()["questions"]} == {q.name for q in questions()}
+        answer = api.get("/v1/questions/overview", params={"from": SPAN["from"], "to": SPAN["to"], "region": "us-east"})
+        names = [column["name"] for column in answer.json()["columns"]]
+        assert dict(zip(names, answer.json()["rows"][0], strict=True))["turns"] == 2
+        assert api.get("/v1/questions/nonsense").status_code == 404
+        refused = api.get("/v1/questions/session", params={"session": "no uuid"})
+        assert refused.status_code == 400
+        assert "UUID" in refused.json()["error"]
+        assert 'sidetone_api_questions_total{question="overview",status="ok"} 1.0' in api.get("/metrics").text
+    with TestClient(create_app("127.0.0.1", 1)) as away:
+        assert away.get("/readyz").status_code == 503
+        assert "no store answers at 127.0.0.1:1" in away.get("/v1/questions/overview").json()["error"]
