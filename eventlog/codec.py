@@ -32,7 +32,9 @@ Reason = Literal[
 ]
 
 _END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
+# One thread: the pool costs a small chunk more than its compression does, and a busy host has no core to spare.
+_WRITE: Final = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+_READ: Final = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 class ChunkError(Exception):
@@ -56,7 +58,7 @@ def encode(fact: FactType, batch: pa.RecordBatch) -> bytes:
         raise ChunkError("wrong_schema", f"not a batch of {fact.name} facts: {_difference(fact, batch.schema)}")
     _check(fact, batch)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, fact.schema, options=_OPTIONS) as writer:
+    with pa.ipc.new_stream(sink, fact.schema, options=_WRITE) as writer:
         writer.write_batch(batch)
     data = sink.getvalue().to_pybytes()
     if len(data) > MAX_CHUNK_BYTES:
@@ -80,7 +82,7 @@ def decode(fact: FactType, data: bytes) -> pa.RecordBatch:
         raise ChunkError("truncated", f"{len(data)} bytes that do not end in Arrow's end-of-stream mark")
     source = pa.BufferReader(data)
     try:
-        with pa.ipc.open_stream(source) as reader:
+        with pa.ipc.open_stream(source, options=_READ) as reader:
             if unknown := set(reader.schema.names) - set(fact.schema.names):
                 raise ChunkError("wrong_schema", f"columns {sorted(unknown)} are not known to this version; upgrade it")
             batches = list(reader)

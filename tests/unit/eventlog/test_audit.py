@@ -30,7 +30,7 @@ async def a_log(path: Path) -> SqliteEventLog:
         session = bytes([number]) * 16
         edge.add(LEG, session_id=session, region="eu", observed_ns=number, leg="client_edge", method="stun", rtt_us=1)
     edge.start()
-    edge.close()
+    edge.close(30)
     return log
 
 
@@ -116,7 +116,7 @@ def test_a_process_without_pandas_emits_and_audits(tmp_path: Path) -> None:
         "edge = Emitter(lambda: SqliteEventLog(sys.argv[1]), role='edge', region='eu', host_id='host')\n"
         "edge.start()\n"
         "edge.add(FACTS['session'], session_id=bytes(16), region='eu', observed_ns=1, step='offered', attributes={})\n"
-        "edge.close()\n"
+        "edge.close(30)\n"
         "async def main():\n"
         "    log = SqliteEventLog(sys.argv[1])\n"
         "    result = await audit(log)\n"

@@ -116,7 +116,7 @@ async def test_every_type_arrives_as_it_was_added(path: Path) -> None:
                 observed_ns=row["observed_ns"],
                 **columns,
             )
-    accounts = edge.close()
+    accounts = edge.close(PATIENCE_S)
     check(accounts)
     found = await stored(path)
     for name, rows in wanted.items():
@@ -143,7 +143,7 @@ async def test_columns_arrive_and_may_be_reused(path: Path) -> None:
     columns["ext_seq"][:] = 0
     edge.add_columns(PACKET, packet_columns(10, first=1_000), 10)
     edge.start()
-    check(edge.close())
+    check(edge.close(PATIENCE_S))
     rows = sorted(rows_of((await stored(path))["packet"]), key=lambda row: int(row["ext_seq"]))
     assert [row["ext_seq"] for row in rows] == list(range(1_010))
     assert [row["session_id"] for row in rows] == [SESSIONS[n % 5].hex() for n in range(1_010)]
@@ -160,7 +160,7 @@ async def test_sequences_are_gapless_and_chunks_hold_one_partition(path: Path) -
     for number in range(40):
         add_turn(edge, number, SESSIONS[number % 5])
         edge.add_columns(PACKET, packet_columns(5, first=5 * number), 5)
-    check(edge.close())
+    check(edge.close(PATIENCE_S))
     for name, messages in (await stored(path)).items():
         sequences = []
         for message in messages:
@@ -182,7 +182,7 @@ async def test_the_final_accounts_are_facts_too(path: Path) -> None:
     edge.start()
     add_turn(edge, 1)
     edge.shed(PACKET, "no_session", 12)
-    accounts = edge.close()
+    accounts = edge.close(PATIENCE_S)
     rows = {row["fact_type"]: row for row in rows_of((await stored(path))["emitter"])}
     assert rows.keys() == {"turn", "packet", "emitter"}
     for name, row in rows.items():
@@ -244,7 +244,7 @@ async def test_bad_values_cost_only_their_own_rows(path: Path) -> None:
     edge.add_columns(PACKET, packet_columns(10) | {"size_bytes": np.full(10, 70_000)}, 10)
     edge.add_columns(PACKET, packet_columns(10), 10)
     edge.start()
-    accounts = edge.close()
+    accounts = edge.close(PATIENCE_S)
     assert accounts["turn"] == Account(captured=100, emitted=98, shed={"invalid": 2})
     assert accounts["packet"] == Account(captured=20, emitted=10, shed={"invalid": 10})
     assert {row["mono_ns"] for row in rows_of((await stored(path))["turn"])} == set(range(100)) - {37, 53}
@@ -263,7 +263,7 @@ async def test_many_threads_add_at_once(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert edge.close()["turn"] == Account(captured=4_000, emitted=4_000)
+    assert edge.close(PATIENCE_S)["turn"] == Account(captured=4_000, emitted=4_000)
     assert (await audited(path)).by_type["turn"].rows == 4_000
 
 
@@ -275,7 +275,7 @@ async def test_overload_sheds_the_oldest_and_never_raises(path: Path) -> None:
         edge.add_columns(PACKET, packet_columns(100, first=100 * number), 100)
     assert edge.accounts()["packet"].shed == {"backlog_full": 4_100}
     edge.start()
-    accounts = edge.close()
+    accounts = edge.close(PATIENCE_S)
     assert accounts["packet"] == Account(captured=5_000, emitted=900, shed={"backlog_full": 4_100})
     assert accounts["turn"] == Account(captured=100, emitted=100)
     assert {row["ext_seq"] for row in rows_of((await stored(path))["packet"])} == set(range(4_100, 5_000))
@@ -291,7 +291,7 @@ async def test_facts_wait_for_a_log_that_is_not_there_yet(tmp_path: Path) -> Non
     path.parent.mkdir()
     wait_until(lambda: edge.accounts()["turn"].emitted)
     assert edge.problem is None
-    assert edge.close()["turn"] == Account(captured=1, emitted=1)
+    assert edge.close(PATIENCE_S)["turn"] == Account(captured=1, emitted=1)
     assert (await audited(path)).complete
 
 
@@ -332,7 +332,7 @@ async def test_repeated_appends_keep_their_names_and_order(path: Path) -> None:
     for number in range(5):
         add_turn(edge, number)
         wait_until(lambda: edge.accounts()["turn"].emitted == edge.accounts()["turn"].captured)
-    assert edge.close()["turn"] == Account(captured=5, emitted=5)
+    assert edge.close(PATIENCE_S)["turn"] == Account(captured=5, emitted=5)
     result = (await audited(path)).by_type["turn"]
     assert (result.rows, result.chunks, result.repeated_chunks, result.missing_chunks) == (5, 5, 2, 0)
     numbers = [row["mono_ns"] for row in rows_of((await stored(path))["turn"])]
@@ -352,10 +352,10 @@ async def test_a_log_that_never_answers_does_not_hold_the_process(path: Path) ->
 def test_closing_without_start_and_adding_after_close_are_accounted_for(path: Path) -> None:
     edge = emitter(lambda: SqliteEventLog(path))
     add_turn(edge, 1)
-    assert edge.close()["turn"] == Account(captured=1, shed={"not_started": 1})
+    assert edge.close(PATIENCE_S)["turn"] == Account(captured=1, shed={"not_started": 1})
     add_turn(edge, 2)
     edge.add_columns(PACKET, packet_columns(3), 3)
-    assert edge.close()["turn"] == Account(captured=2, shed={"not_started": 1, "closed": 1})
+    assert edge.close(PATIENCE_S)["turn"] == Account(captured=2, shed={"not_started": 1, "closed": 1})
     assert edge.accounts()["packet"].shed == {"closed": 3}
     with pytest.raises(RuntimeError, match="once"):
         edge.start()
@@ -364,6 +364,6 @@ def test_closing_without_start_and_adding_after_close_are_accounted_for(path: Pa
 def test_adding_after_an_orderly_close_is_accounted_for(path: Path) -> None:
     edge = emitter(lambda: SqliteEventLog(path))
     edge.start()
-    edge.close()
+    edge.close(PATIENCE_S)
     add_turn(edge, 1)
     assert edge.accounts()["turn"] == Account(captured=1, shed={"closed": 1})
