@@ -1,7 +1,8 @@
-"""Opening: a range's chunks become blocks, one per UTC day, each an Arrow stream of one record batch with its token.
+"""Opening: a range's chunks become blocks, one per UTC day, each an Arrow stream with its token.
 
 The same messages always give the same blocks, to the last byte: a token must never name different rows, because the
-store drops the second one silently. Rows are never touched in Python.
+store drops the second one silently. Rows are never touched in Python, and a chunk whose facts are of one day is not
+even encoded anew: its dictionary and record batch messages go into the block's stream as they stand in the log.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ MAX_CHUNK_DAYS: Final = 31
 """A chunk holds a fraction of a second of facts. One that spreads over more days than this has broken clocks, and
 would become as many parts on disk."""
 
+_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
+_END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_SCHEMA_MESSAGES: Final = {fact.name: pa.ipc.read_message(fact.schema.serialize()) for fact in FACTS.values()}
+
 DEAD_LETTERS: Final = "dead_letters"
 _DEAD_FIELDS: Final[list[pa.Field[Any]]] = [
     pa.field("topic", pa.string(), nullable=False),
@@ -44,7 +49,7 @@ _DEAD_SCHEMA: Final = pa.schema(_DEAD_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one insert carries: an uncompressed Arrow IPC stream with one record batch.
+    """What one insert carries: an Arrow IPC stream with a record batch per chunk, which the store takes as one block.
 
     Attributes:
         table: the store's table, without its database.
@@ -110,7 +115,7 @@ class Opened:
 def open_range(source: Range, *, late_after_s: float) -> Opened:
     """Verify and decode every message of a range. Blocking and heavy; raises nothing for what a message holds."""
     dead: list[DeadLetter] = []
-    days: defaultdict[tuple[str, int], list[pa.RecordBatch]] = defaultdict(list)
+    days: defaultdict[tuple[str, int], list[_Piece]] = defaultdict(list)
     rows = late = 0
     good: list[bool] = []
     for message in source.messages:
@@ -123,7 +128,8 @@ def open_range(source: Range, *, late_after_s: float) -> Opened:
             continue
         good.append(True)
         for day, piece in pieces:
-            days[fact.name, day].append(piece)
+            data = pa.py_buffer(message.value) if len(pieces) == 1 else _stream(piece)
+            days[fact.name, day].append(_Piece(piece, data))
         rows += batch.num_rows
         late += _late_rows(batch, message.appended_ns - int(late_after_s * 1e9))
     blocks = [_fact_block(source, FACTS[name], day, days[name, day]) for name, day in sorted(days)]
@@ -177,15 +183,41 @@ def _late_rows(batch: pa.RecordBatch, before_ns: int) -> int:
     return late
 
 
-def _fact_block(source: Range, fact: FactType, day: int, batches: list[pa.RecordBatch]) -> Block:
-    if len(batches) == 1:
-        batch = batches[0]
-    else:
-        # Chunks have dictionaries of their own; one batch can carry only one per column.
-        table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
-        (batch,) = table.to_batches()
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Facts of one chunk and one day, and the same as an Arrow stream."""
+
+    batch: pa.RecordBatch
+    data: pa.Buffer
+
+
+def _fact_block(source: Range, fact: FactType, day: int, pieces: list[_Piece]) -> Block:
     token = source.intent.token(_iso(day))
-    return Block(fact.table, tuple(fact.schema.names), token, batch.num_rows, _stream(batch))
+    rows = sum(piece.batch.num_rows for piece in pieces)
+    return Block(fact.table, tuple(fact.schema.names), token, rows, _joined(fact, pieces))
+
+
+def _joined(fact: FactType, pieces: list[_Piece]) -> pa.Buffer:
+    """Return one stream of all pieces: the schema once, then every piece's own dictionaries and batch.
+
+    A dictionary that comes again replaces the one before (Arrow columnar format, "IPC Streaming Format").
+    """
+    schema = _SCHEMA_MESSAGES[fact.name]
+    sink = pa.BufferOutputStream()
+    sink.write(schema.serialize())
+    for piece in pieces:
+        first, *others = _messages(piece.data)
+        if not first.metadata.equals(schema.metadata):
+            # Columns in another order or fewer of them, or a writer with other dictionary numbers.
+            others = _messages(_stream(piece.batch))[1:]
+        for message in others:
+            sink.write(message.serialize())
+    sink.write(_END_OF_STREAM)
+    return sink.getvalue()
+
+
+def _messages(data: pa.Buffer) -> list[pa.Message]:
+    return list(pa.ipc.MessageReader.open_stream(data))
 
 
 def _dead_block(source: Range, dead: list[DeadLetter]) -> Block:
@@ -212,7 +244,7 @@ def _dead_block(source: Range, dead: list[DeadLetter]) -> Block:
 
 def _stream(batch: pa.RecordBatch) -> pa.Buffer:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
 

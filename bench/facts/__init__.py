@@ -38,7 +38,7 @@ def packets(
 ) -> pa.RecordBatch:
     """Return about `rows` packets, sorted as an edge emits them: per session and tap one 50 Hz Opus stream.
 
-    Jitter is a few milliseconds, 1 % is lost, timestamps and sequence numbers advance as RTP's do.
+    Jitter is a few milliseconds, 1 % is lost, 60 % is speech, timestamps and sequence numbers advance as RTP's do.
     """
     streams = [(session, tap) for session in range(sessions) for tap in TAPS[:2]]
     each = max(1, rows // len(streams))
@@ -53,6 +53,10 @@ def packets(
     identifiers = np.sort(_uuids(sessions, rng))
     session_of = np.repeat(np.repeat(identifiers, 2), each)
     nothing = np.ones(total, dtype=bool)
+    # Talk spurts and pauses of a second or so; in a pause Opus sends what comfort noise takes.
+    voiced = np.repeat(rng.random((total // 50 + 1,)) < 0.6, 50)[:total]
+    level = np.where(voiced, -30 + np.cumsum(rng.integers(-2, 3, total)) % 24 - 12, -80 + rng.integers(-1, 2, total))
+    size = np.where(voiced, rng.normal(95, 8, total), rng.normal(52, 1, total))
     columns: dict[str, Any] = {
         "session_id": pa.array(session_of.tolist(), UUID_TYPE),
         "region": _constant(region, total),
@@ -66,9 +70,9 @@ def packets(
         "rtp_ts": pa.array(((tick * 960 + first * 7919) % (1 << 32)).ravel(), pa.uint32()),
         "payload_type": pa.array(np.full(total, 111), pa.uint8()),
         "marker": pa.array((tick == 0).ravel()),
-        "size_bytes": pa.array(np.clip(rng.normal(95, 12, total), 40, 200).astype(np.uint16)),
-        "audio_level_dbov": pa.array((-rng.integers(18, 90, total)).astype(np.int8)),
-        "voice_activity": pa.array(np.repeat(rng.random(total // 50 + 1) < 0.6, 50)[:total]),
+        "size_bytes": pa.array(np.clip(size, 40, 200).astype(np.uint16)),
+        "audio_level_dbov": pa.array(level.astype(np.int8)),
+        "voice_activity": pa.array(voiced),
         "dscp": pa.array(np.zeros(total, dtype=np.uint8), mask=nothing),
         "transit_delta_us": pa.array(delta.ravel(), mask=(np.arange(total) % each) == 0),
         "newly_lost": pa.array(lost.ravel()),

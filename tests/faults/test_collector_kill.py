@@ -104,8 +104,7 @@ async def test_a_store_killed_in_mid_insert_loses_and_doubles_nothing(tmp_path: 
             inserting = 0
             while inserting <= number and (stage := victim.next_stage()):
                 inserting += stage == Stage.INSERTING
-            store.process.kill()
-            store.process.wait()
+            store.kill()
         with running_store(tmp_path / "store", port) as store:
             refused += victim.finish().stages.count(Stage.REFUSED)
             assert differences(store.client(), source.appended) == {}

@@ -6,9 +6,6 @@ rollup with sums made here from the source.
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -22,6 +19,7 @@ from clickhouse_connect.driver.client import Client
 
 from collector import store_clients
 from eventlog.schema import FACTS, PACKET, TIME, UUID_TYPE, FactType
+from sidetone.store.process import StoreProcess
 
 SECOND_NS = 1_000_000_000
 SUMS = ("packets", "bytes", "lost", "duplicates", "reordered", "transit_abs_us_sum", "transit_count")
@@ -38,29 +36,24 @@ PER_STREAM = ("transit_abs_us_max", "min_ext_seq", "max_ext_seq")
 class Store:
     """A store's process and how to reach it."""
 
-    process: subprocess.Popen[str]
-    port: int
+    running: StoreProcess
+
+    @property
+    def port(self) -> int:
+        return self.running.port
 
     def client(self) -> Client:
         return store_clients("127.0.0.1", self.port, timeout_s=30)()
 
+    def kill(self) -> None:
+        self.running.kill()
+
 
 @contextmanager
 def running_store(folder: Path, port: int = 0) -> Iterator[Store]:
-    """Run `python -m sidetone.store`; it is killed at the end, as any crash would."""
-    command = [sys.executable, "-m", "sidetone.store", "--port", str(port), "--data-dir", str(folder)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            said = ""
-            for line in process.stderr:
-                said += line
-                if match := re.search(r"listens on http://127\.0\.0\.1:(\d+)", line):
-                    yield Store(process, int(match[1]))
-                    return
-            raise AssertionError(f"the store did not start: {said}")
-        finally:
-            process.kill()
+    """Run the embedded store; it is killed at the end, as any crash would."""
+    with StoreProcess(folder, port) as running:
+        yield Store(running)
 
 
 def empty(client: Client) -> None:

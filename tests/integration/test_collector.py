@@ -261,11 +261,12 @@ async def test_a_collector_that_was_superseded_drops_its_work_and_the_other_fini
 
     def watch(progress: Progress) -> None:
         if progress.stage is Stage.INSERTING and not others:
-            others.append(asyncio.create_task(collector(other, store, observers=[join]).run(stop)))
+            others.append(asyncio.create_task(collector(other, store, config, observers=[join]).run(stop)))
         if progress.stage is Stage.FENCED:
             fenced.set()
 
-    first = asyncio.create_task(collector(log, store, CollectorConfig(max_rows=40), observers=[watch]).run(stop))
+    config = CollectorConfig(max_rows=40, stop_grace_s=60)
+    first = asyncio.create_task(collector(log, store, config, observers=[watch]).run(stop))
     await asyncio.wait_for(asyncio.gather(fenced.wait(), joined.wait()), 30)
     stop.set()
     await asyncio.gather(first, *others)
