@@ -139,7 +139,7 @@ def time_consent_checks(transport: RTCDtlsTransport, on_rtt: Callable[[float], N
 def all_acknowledged(peer: RTCPeerConnection) -> bool:
     """Whether the other end has everything that was sent over data channels (`bufferedAmount` is only the unsent)."""
     sctp: Any = peer.sctp
-    return sctp is None or not (sctp._outbound_queue or sctp._sent_queue)  # noqa: SLF001
+    return sctp is None or not (sctp._data_channel_queue or sctp._outbound_queue or sctp._sent_queue)  # noqa: SLF001
 
 
 def _timed(request: Callable[..., Awaitable[Any]], on_rtt: Callable[[float], None]) -> Callable[..., Awaitable[Any]]:
