@@ -15,7 +15,7 @@ SELECT 'client' AS fact_type, count() AS rows, uniqExact(host_id, session_id, ki
 FROM sidetone.clients
 WHERE observed_ns >= {from:DateTime64(9, 'UTC')} AND observed_ns < {to:DateTime64(9, 'UTC')}
 UNION ALL
-SELECT 'emitter' AS fact_type, count() AS rows, uniqExact(host_id, session_id, producer, emitters.fact_type, observed_ns) AS distinct_rows
+SELECT 'emitter' AS fact_type, count() AS rows, uniqExact(host_id, session_id, producer, fact_type, observed_ns) AS distinct_rows
 FROM sidetone.emitters
 WHERE observed_ns >= {from:DateTime64(9, 'UTC')} AND observed_ns < {to:DateTime64(9, 'UTC')}
 UNION ALL
