@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from aioice import stun as aioice_stun
 from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTransport
 
@@ -39,6 +40,8 @@ REPORT_TICKS: Final = 50
 """A sender report per second: RFC 3550 would allow more on such bandwidth, and it gives the client a round trip."""
 
 _HEADERS_MAX: Final = 16
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,19 +269,28 @@ class Session:
         shared = self._shared
         shared.clock.detach(self)
         self.end("system", "shutdown")
-        await self._conversation.aclose()
-        if self._dtls.ready and self._connection.remote is not None:
-            self._transmit(self._dtls.protect(self._rtcp.goodbye()))
-        if self._sctp is not None:
-            await self._sctp.stop()
-        await self._dtls.stop()
-        await self._ice.stop()
+        try:
+            await self._part()
+        except Exception:  # noqa: BLE001 - whatever fails to close must not keep the call from being over
+            _log.exception("a call did not close cleanly", session_id=str(self.id))
         shared.demux.remove(self._ufrag, self)
         shared.counters.drop("dtls_overflow", self._connection.overflow)
         who, reason = self._end or ("system", "shutdown")
         self.facts.step("closed", {"who": who}, reason=reason)
         shared.counters.closed[who, reason] += 1
         shared.counters.sessions -= 1
+
+    async def _part(self) -> None:
+        """Say goodbye at every layer, from the top."""
+        try:
+            await self._conversation.aclose()
+        finally:
+            if self._dtls.ready and self._connection.remote is not None:
+                self._transmit(self._dtls.protect(self._rtcp.goodbye()))
+            if self._sctp is not None:
+                await self._sctp.stop()
+            await self._dtls.stop()
+            await self._ice.stop()
 
     # Events from below.
 
