@@ -60,14 +60,24 @@ class StoreApp:
             except StoreError as error:
                 await reply.error(error)
 
-    async def stop(self) -> None:
-        """Stop what still runs, inserts included, and close every client of the engine."""
-        while self._running:
+    async def kill_all(self, within_s: float) -> bool:
+        """Stop what runs, inserts included; False if something would not end in time."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within_s
+        while self._running and loop.time() < deadline:
             await asyncio.to_thread(self._engine.kill, "1")
             await asyncio.sleep(0.05)
+        return not self._running
+
+    async def stop(self, within_s: float) -> bool:
+        """Stop what still runs and close every client of the engine; False if something would not end in time."""
+        if not await self.kill_all(within_s):
+            log.error("%d queries would not stop", len(self._running))
+            return False
         for connection in self._sessions.drain():
             await asyncio.to_thread(connection.close)
         self._workers.shutdown()
+        return True
 
     async def _serve(self, request: Request, body: Spool, receive: Receive, reply: Reply) -> None:
         if request.query_id in self._running:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import threading
@@ -23,8 +25,11 @@ from sidetone.store.lock import DataDirLock
 log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 8123
-# Together under the 5 s in which everything of Sidetone ends: first what runs may finish, then it is stopped.
-_FINISH_S = 3
+# Together under the 5 s in which everything of Sidetone ends: what runs may finish, then it is stopped and its clients
+# are told, then those that do not listen are cut off, then the engine closes.
+_FINISH_S = 2.0
+_CUT_OFF_S = 3
+_STOP_S = 0.5
 _MAX_URL_BYTES = 1 << 20  # ClickHouse's http_max_uri_size
 _MAX_CONNECTIONS = 1024
 _KEEP_ALIVE_S = 120
@@ -67,26 +72,31 @@ class StoreServer:
                 proxy_headers=False,
                 limit_concurrency=_MAX_CONNECTIONS,
                 timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=_FINISH_S,
+                timeout_graceful_shutdown=_CUT_OFF_S,
                 h11_max_incomplete_event_size=_MAX_URL_BYTES,
-            )
+            ),
+            self._app,
         )
 
-    def serve_forever(self) -> None:
-        """Serve until `stop`; then let requests finish for 3 s, stop the rest, and close the engine."""
-        try:
-            uvloop.run(self._serve())
-        finally:
+    def serve_forever(self) -> bool:
+        """Serve until `stop`; then let requests finish for 2 s, stop the rest, and close the engine.
+
+        False if the engine could not be closed because a query would not stop: then the process should end at once,
+        which costs nothing that was acknowledged.
+        """
+        ended = uvloop.run(self._serve())
+        if ended:
             self._engine.close()
             self._lock.release()
+        return ended
 
     def stop(self) -> None:
         """Ask `serve_forever` to end; returns at once. Any thread and any signal handler may call it."""
         self._server.should_exit = True
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> bool:
         await self._server.serve(sockets=[self._socket])
-        await self._app.stop()
+        return await self._app.stop(_STOP_S)
 
 
 def run_store(
@@ -111,11 +121,28 @@ def run_store(
     if on_ready is not None:
         on_ready(server)
     log.info("store listens on http://%s:%d", server.host, server.port)
-    server.serve_forever()
+    if not server.serve_forever():
+        # Waiting for its thread could take for ever; the data directory is safe against SIGKILL, so against this.
+        logging.shutdown()
+        os._exit(1)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: the process's owner decides on those."""
+    """uvicorn without signal handlers of its own (the process's owner decides on those), with an end of our own."""
+
+    def __init__(self, config: uvicorn.Config, app: StoreApp) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for requests to finish, the long ones being stopped after a while."""
+        stopping = asyncio.create_task(self._stop_late())
+        await super().shutdown(sockets)
+        stopping.cancel()
+
+    async def _stop_late(self) -> None:
+        await asyncio.sleep(_FINISH_S)
+        await self._app.kill_all(_CUT_OFF_S - _FINISH_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -77,8 +77,8 @@ def parse(sql: bytes) -> Statement:
     """
     stream = tokens(sql)
     head = next(stream, None)
-    if head is None:
-        return Statement(Kind.PLAIN, sql)
+    if head is None or head.word == ";":
+        raise StoreError(62, "Empty query.")
     if head.word == "INSERT":
         return _insert(sql, head)
     significant = [head, *stream]

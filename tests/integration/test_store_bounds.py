@@ -6,7 +6,7 @@ import gc
 import http.client
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import clickhouse_connect
@@ -37,7 +37,7 @@ def resident_mib(store: StoreProcess) -> int:
 
 
 def descriptors(store: StoreProcess) -> int:
-    return len(os.listdir(f"/proc/{store.process.pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{store.process.pid}/fd").iterdir())
 
 
 def post(store: StoreProcess, body: bytes, path: str = "/", **headers: str) -> tuple[int, bytes]:
@@ -54,7 +54,7 @@ def test_a_large_result_streams_through_little_memory(store: StoreProcess, clien
     client.command("SELECT 1")
     before = resident_mib(store)
     connection = http.client.HTTPConnection(store.host, store.port, timeout=60)
-    sql = "SELECT number, hex(sipHash128(number)) FROM numbers(10000000) FORMAT TabSeparated"
+    sql = "SELECT number, hex(sipHash128(number)) FROM numbers(5000000) FORMAT TabSeparated"
     connection.request("POST", "/?enable_http_compression=1", sql, {"Accept-Encoding": encoding})
     response = connection.getresponse()
     size = peak = 0
@@ -62,7 +62,7 @@ def test_a_large_result_streams_through_little_memory(store: StoreProcess, clien
         size += len(chunk)
         peak = max(peak, resident_mib(store))
     connection.close()
-    assert size > 200_000_000
+    assert size > 150_000_000
     assert peak - before < 150
 
 
@@ -93,7 +93,7 @@ def test_a_body_of_a_hundred_megabytes_is_inserted(store: StoreProcess, client: 
     rows = b"".join(b"%d,%s\n" % (n, b"x" * 1000) for n in range(1000))
     before = resident_mib(store)
 
-    def body() -> Iterator[bytes]:
+    def body() -> Generator[bytes, None, None]:
         for _ in range(100):
             yield rows
 
@@ -118,8 +118,8 @@ def test_nothing_leaks(store: StoreProcess, client: Client) -> None:
     work(5)
     gc.collect()
     before = descriptors(store)
-    work(20)
-    # Merges and caches of the engine come and go; a leak of one per request would show as 100.
+    work(10)
+    # Merges and caches of the engine come and go; a leak of one per request would show as 50.
     while client.command("SELECT count() FROM system.processes WHERE query LIKE '%FORMAT Native'"):
         pass
     assert descriptors(store) < before + 20

@@ -12,7 +12,7 @@ import clickhouse_connect
 import numpy as np
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 from sidetone.store.process import StoreProcess
 
@@ -81,7 +81,7 @@ def test_sigkill_in_mid_insert_loses_nothing_acknowledged_and_a_retry_completes_
     acknowledged: list[int] = []
     with StoreProcess(tmp_path) as store:
         create(connect(store))
-    for life in range(4):
+    for life in range(3):
         with StoreProcess(tmp_path) as store:
             enough = threading.Event()
             before = len(acknowledged)
@@ -155,3 +155,25 @@ def test_a_signal_ends_the_store_within_five_seconds_of_an_endless_query(tmp_pat
             assert store.process.wait(5) == 0
             worker.join(10)
             assert failed.is_set()
+
+
+def test_an_insert_that_would_not_end_in_time_is_stopped_and_its_client_told(tmp_path: Path) -> None:
+    with StoreProcess(tmp_path) as store:
+        client, watcher = connect(store), connect(store)
+        client.command("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n")
+        slow = "INSERT INTO t SELECT number FROM numbers(9000) WHERE sleepEachRow(0.1) = 0 SETTINGS max_block_size = 1"
+        told: list[int | None] = []
+
+        def work() -> None:
+            try:
+                client.command(slow)
+            except DatabaseError as error:
+                told.append(error.code)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        while not watcher.command("SELECT count() FROM system.processes WHERE query_kind = 'Insert'"):
+            assert worker.is_alive()
+        assert store.terminate(timeout_s=5) == 0
+        worker.join(10)
+        assert told == [394]
