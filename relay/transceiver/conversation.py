@@ -26,6 +26,9 @@ OnTurn = Callable[[TurnEvent], None]
 RETIRING_MAX: Final = 4
 """Answers that were cut off and whose model has not let go yet; a model that hangs on to more is called broken."""
 
+RETIRE_S: Final = 2.0
+"""Given to a model at a call's end to let go of its answers."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -92,9 +95,11 @@ class Conversation:
         self._apply(self._floor.hangup(time.time_ns()))
         reply, self._reply = self._reply, None
         if reply is not None and not reply.complete:
-            await reply.stop()
+            self._retire(reply)
         if self._retiring:
-            await asyncio.wait(self._retiring)
+            _, hanging = await asyncio.wait(self._retiring, timeout=RETIRE_S)
+            if hanging:
+                _log.error("a voice model does not stop when it is cancelled", model=self._model.name)
         await self._model.aclose()
 
     def _apply(self, outputs: list[FloorOutput]) -> None:
