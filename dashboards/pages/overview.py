@@ -43,9 +43,12 @@ def _show(span: str) -> None:
     except ValueError as error:
         st.error(f"The address names no window: {error}. Take `from` and `to` out of it, or use ISO 8601 times.")
         return
-    known = [row["region"] for row in ask("overview", from_=shown.from_ns, to=shown.to_ns).records()]
-    chosen = _regions(known)
-    total, *regions = ask("overview", from_=shown.from_ns, to=shown.to_ns, region=chosen, total=True).records() or [{}]
+    everything = ask("overview", from_=shown.from_ns, to=shown.to_ns, total=True).records()
+    chosen = _regions([row["region"] for row in everything[1:]])
+    rows = everything
+    if chosen:
+        rows = ask("overview", from_=shown.from_ns, to=shown.to_ns, region=chosen, total=True).records()
+    total, *regions = rows or [{}]
     st.caption(
         f"{words.moment(shown.from_ns)} to {words.moment(shown.to_ns)}"
         + (f" · {', '.join(chosen)}" if chosen else " · all regions")
@@ -55,14 +58,15 @@ def _show(span: str) -> None:
         _empty(shown)
         return
     _figures(total)
-    rows = ask("overview_series", from_=shown.from_ns, to=shown.to_ns, region=chosen, slice_s=shown.slice_s).records()
-    _latency(regions, rows)
+    over_time = {"from_": shown.from_ns, "to": shown.to_ns, "region": chosen, "slice_s": shown.slice_s}
+    slices = ask("overview_series", **over_time).records()
+    _latency(regions, slices)
     left, right = st.columns(2, gap="medium")
     with left, st.container(border=True):
         st.markdown("#### Packet loss over time")
         st.caption("Client to edge, by region. Lost ÷ expected; a gap means no packets.")
         st.echarts_chart(
-            series.by_region(rows, "packet_loss", "%", 100, "%.2f %%"),
+            series.by_region(slices, "packet_loss", "%", 100, "%.2f %%"),
             height=240,
             key="loss-over-time",
             alt="Packet loss over time by region",
@@ -71,7 +75,7 @@ def _show(span: str) -> None:
         st.markdown("#### Jitter over time")
         st.caption("95th percentile of |D|, the change in transit time (RFC 3550), at the edge.")
         st.echarts_chart(
-            series.by_region(rows, "jitter_p95_ms", "ms", 1, "%.1f ms"),
+            series.by_region(slices, "jitter_p95_ms", "ms", 1, "%.1f ms"),
             height=240,
             key="jitter-over-time",
             alt="Jitter over time by region",

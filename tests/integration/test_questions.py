@@ -363,13 +363,26 @@ def test_facts_counts_rows_that_are_stored_twice(tmp_path: Any) -> None:
     facts = Facts()
     call = Call(facts, 1)
     call.exchange(1, 1000, 2000, 2500, 3000)
+    for kind in ("turn", "packet"):  # the accounts of one moment differ by type only
+        account = {
+            "producer": "p",
+            "role": "edge",
+            "captured": 7,
+            "emitted": 7,
+            "spooled": 0,
+            "shed": [],
+            "final": True,
+        }
+        call.add("emitter", 9000, fact_type=kind, **account)
     with running_store(tmp_path) as address, contextlib.closing(writer(*address)) as client:
         facts.store(client)
+        del facts.rows["emitter"]
         call.exchange(2, 4000, 5000, 5500, 6000)  # another block, or the store would know the first one again
         facts.store(client)
         counted = {row["fact_type"]: row for row in run(client, "facts").records()}
     assert set(counted) == set(FACTS)
     assert (counted["turn"]["rows"], counted["turn"]["distinct_rows"]) == (21, 14)
+    assert (counted["emitter"]["rows"], counted["emitter"]["distinct_rows"]) == (2, 2)
 
 
 def test_sessions_filters(client: Client, calls: Calls) -> None:
