@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import structlog
 from clickhouse_connect.driver.client import Client
 
 from bench.facts import START_NS, packets, record
@@ -121,7 +123,8 @@ class Contest:
         for table in TABLES:
             self._client.command(f"OPTIMIZE TABLE sidetone.{table} FINAL")
             size = self._client.command(
-                f"SELECT sum(bytes_on_disk) FROM system.parts WHERE database = 'sidetone' AND table = '{table}' AND active"
+                "SELECT sum(bytes_on_disk) FROM system.parts "
+                f"WHERE database = 'sidetone' AND table = '{table}' AND active"
             )
             sizes[table] = int(str(size)) / self.rows
         return sizes
@@ -130,6 +133,7 @@ class Contest:
 def main() -> None:
     """Measure and print."""
     options = arguments(__doc__ or "").parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the result
     with tempfile.TemporaryDirectory() as name, StoreProcess(Path(name) / "store") as store:
         contest = Contest(Path(name), store)
         found = rounds({"collector": contest.collector, "limit": contest.limit}, options.rounds)

@@ -42,7 +42,8 @@ from eventlog.port import (
 
 log = structlog.get_logger("sidetone.collector")
 
-DRAIN_POLL_S: Final = 0.05
+FETCH_S: Final = 0.1
+"""Longest wait for messages: how soon a collector at the log's end notices that it is to stop."""
 LOG_RETRY_S: Final = 0.5
 RETRY_FIRST_S: Final = 0.05
 
@@ -190,7 +191,7 @@ class Collector:
 
     async def _step(self, subscription: Subscription) -> None:
         config = self._config
-        wait_s = DRAIN_POLL_S if self._draining else self._planner.wait_s(time.monotonic())
+        wait_s = FETCH_S if self._draining else min(FETCH_S, self._planner.wait_s(time.monotonic()))
         messages = await subscription.fetch(max_bytes=config.fetch_bytes, timeout_s=wait_s)
         if self._generation != subscription.generation:
             return  # fetched for a member that is no more; the take-over starts at the committed positions

@@ -48,7 +48,7 @@ class CollectorConfig:
     insert_timeout_s: float = 60.0
     retry_max_s: float = 1.0
     rejoin_max_s: float = 30.0
-    stop_grace_s: float = 1.5
+    stop_grace_s: float = 1.8
     poison_limit: int = 100
     late_after_s: float = 60.0
     metrics_port: int | None = None

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,17 +48,19 @@ class Outcome:
     stages: tuple[str, ...]
 
     @property
-    def kind(self) -> str:
-        """Where in the protocol it died."""
-        if not self.killed or not self.stages:
-            return "none"
-        last = self.stages[-1]
-        return {
-            Stage.INTENDED: "before_insert",
-            Stage.OPENED: "before_insert",
-            Stage.INSERTING: "in_mid_insert",
-            Stage.INSERTED: "before_commit",
-        }.get(Stage(last), "elsewhere")
+    def struck(self) -> frozenset[str]:
+        """Where in the protocol it died; with two ranges under way it may be two places at once."""
+        if not self.killed:
+            return frozenset()
+        # A commit closes a round; what came since is what the death tore.
+        last = max((at for at, stage in enumerate(self.stages) if stage == Stage.COMMITTED), default=-1)
+        torn = Counter(self.stages[last + 1 :])
+        places = {
+            "in_mid_insert": torn[Stage.INSERTING] > torn[Stage.INSERTED] + torn[Stage.REFUSED],
+            "before_commit": torn[Stage.INSERTED] > 0,
+            "before_insert": torn[Stage.INTENDED] > 0 and torn[Stage.INSERTING] == 0,
+        }
+        return frozenset(place for place, there in places.items() if there)
 
 
 class Victim:
