@@ -208,14 +208,15 @@ def run_store(settings: Settings) -> None:
         SettingsError: it cannot start with its port or data dir.
 
     """
-    from sidetone import store
+    from sidetone.store.errors import StoreStartError
+    from sidetone.store.server import run_store as serve_store
 
     settings.make_data_dir()
     try:
-        store.run_store(
+        serve_store(
             settings.store_dir, settings.store_host, settings.store_port, on_ready=lambda _: process.notify_ready()
         )
-    except store.StoreStartError as error:
+    except StoreStartError as error:
         raise SettingsError(str(error)) from None
 
 

@@ -72,15 +72,19 @@ def call(
 
 
 async def _called(config: Any) -> dict[str, Any]:
-    from relay.caller import run_fleet, run_fleet_endlessly  # noqa: PLC0415
+    from relay.caller import FleetError, run_fleet, run_fleet_endlessly  # noqa: PLC0415
+    from relay.speech import SpeechError  # noqa: PLC0415
 
     stop = process.async_stop_event()
     fleet = run_fleet if config.seconds else run_fleet_endlessly
-    report = await fleet(
-        config,
-        lambda one, what: output.note(f"call {one.call} {one.region} on {one.network}: {what}"),
-        stop=stop,
-    )
+    try:
+        report = await fleet(
+            config,
+            lambda one, what: output.note(f"call {one.call} {one.region} on {one.network}: {what}"),
+            stop=stop,
+        )
+    except (FleetError, SpeechError) as error:
+        raise SettingsError(str(error)) from None
     return report.to_dict()
 
 

@@ -9,14 +9,16 @@ import typer
 from sidetone import process
 from sidetone.cli.options import DataDir, StoreHost, StorePort
 from sidetone.settings import Settings, load
+from sidetone.store.about import ABOUT
 
 _PANEL = "Roles: one process each"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (edge, transceiver, collector, store, api, dashboard):
+    for command in (edge, transceiver, collector, api, dashboard):
         app.command(rich_help_panel=_PANEL)(command)
+    app.command(rich_help_panel=_PANEL, help=ABOUT)(store)
 
 
 def _prepared(**flags: Any) -> Settings:

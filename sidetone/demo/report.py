@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import analytics
 from eventlog.audit import TypeAudit, audit
 from relay.caller.truth import compare
-
-import analytics
 from sidetone.roles import log_opener
 from sidetone.settings import Settings
 
@@ -106,12 +105,10 @@ def _injected(calls: list[dict[str, Any]], measured: list[dict[str, Any]]) -> di
         if call["network"] not in region["networks"]:
             region["networks"].append(call["network"])
         received = {stream["ssrc"]: stream["lost"] for stream in call["received"]}
-        for way, streams, seen in (
-            (region["uplink"], call["uplink"]["streams"], lambda ssrc: at_edge.get((call["session_id"], ssrc))),  # noqa: B023
-            (region["downlink"], call["downlink"]["streams"], received.get),
-        ):
-            for stream in streams:
-                _add(way, stream, seen(stream["ssrc"]))
+        for stream in call["uplink"]["streams"]:
+            _add(region["uplink"], stream, at_edge.get((call["session_id"], stream["ssrc"])))
+        for stream in call["downlink"]["streams"]:
+            _add(region["downlink"], stream, received.get(stream["ssrc"]))
     return dict(regions)
 
 

@@ -4,8 +4,3 @@ The way of a request: `app` receives it (`spool`), `request` takes it apart, `jo
 unpacks it, `lexer` and `statement` read its head, `sessions` lend it their connection, `engine` executes it), the
 result comes back through a `pipe`, and `reply` sends it. `server` and `lock` are about starting and ending.
 """
-
-from sidetone.store.errors import StoreStartError
-from sidetone.store.server import DEFAULT_PORT, StoreServer, run_store
-
-__all__ = ["DEFAULT_PORT", "StoreServer", "StoreStartError", "run_store"]
