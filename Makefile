@@ -17,7 +17,7 @@ help:  ## list the targets
 
 setup: .venv/.ready  ## the virtual environment, from the lock
 
-setup-test: .venv/.ready-test  ## what the tests need besides (a browser)
+setup-test: .venv/.ready-test  ## what the tests need besides (a browser, Java and Maven)
 
 demo: setup  ## watch real calls from three regions on a dashboard (Ctrl-C ends it)
 	@exec $(BIN)/sidetone demo $(ARGS)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock, `test` adds the browser that tests drive.
+# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock, `test` adds the browser that tests
+# drive, and Java and Maven for the Kafka broker that they start (its jars are fetched by the first test that needs them).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,6 +44,8 @@ base() {
 test_() {
     local missing=()
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+    command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
+    command -v mvn >/dev/null || missing+=(maven)
     [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
 }
 

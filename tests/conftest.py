@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from sidetone.broker import Broker
+
+# A deadline would make property tests depend on how busy the machine is.
+hypothesis.settings.register_profile("sidetone", deadline=None)
+hypothesis.settings.load_profile("sidetone")
 
 
 @pytest.fixture(scope="session")

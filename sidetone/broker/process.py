@@ -60,7 +60,7 @@ class Broker:
         configuration = self._folder / "server.properties"
         configuration.write_text("".join(f"{name}={value}\n" for name, value in self._configured().items()))
         if not (self._folder / "data" / "meta.properties").exists():
-            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            cluster = "S" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # one with "-" first passes for a flag
             self._java(
                 classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", configuration
             )

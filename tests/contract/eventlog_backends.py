@@ -1,4 +1,4 @@
-"""The backends of the log, each with what the contract suite needs beyond the port."""
+"""What the contract suite needs of a backend beyond the port; SQLite's is here, Kafka's in `kafka_backend`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,3 @@ class SqliteBackend:
     async def aclose(self) -> None:
         for log in self._opened:
             await log.aclose()
-
-
-BACKENDS = {"sqlite": SqliteBackend}
