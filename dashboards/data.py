@@ -19,9 +19,14 @@ def store_address() -> tuple[str, int]:
     return os.environ.get("SIDETONE_STORE_HOST", "127.0.0.1"), int(os.environ.get("SIDETONE_STORE_PORT", "8123"))
 
 
+def _credentials() -> tuple[str, str]:
+    """Return user and password; not arguments of what is cached, whose keys Streamlit keeps."""
+    return os.environ.get("SIDETONE_STORE_USER", "default"), os.environ.get("SIDETONE_STORE_PASSWORD", "")
+
+
 @st.cache_resource
 def _pool(host: str, port: int) -> Pool:
-    return Pool(host, port)
+    return Pool(host, port, *_credentials())
 
 
 @st.cache_data(ttl=_FRESH_S, max_entries=_KEPT, show_spinner=False)

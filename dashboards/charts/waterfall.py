@@ -45,16 +45,21 @@ def bars(records: Records) -> dict[str, Any]:
                 "type": "bar",
                 "name": name,
                 "stack": "whole",
-                "data": [row[column] if row[column] is None or row[column] > 0 else 0 for row in answered],
+                "data": [_part(row[column]) for row in answered],
                 "barMaxWidth": 20,
                 "itemStyle": {"color": colour}
                 if colour
                 else {"color": "transparent", "borderColor": "#94a3b8", "borderType": "dashed", "borderWidth": 1},
             }
             for column, name, colour in PARTS
-            if any(row[column] for row in answered)
+            if any(_part(row[column]) for row in answered)
         ],
     }
+
+
+def _part(value_ms: float | None) -> float | None:
+    # To the microsecond, so that what is left over by floating-point sums is no part.
+    return None if value_ms is None else max(round(value_ms, 3), 0.0)
 
 
 def height(records: Records) -> int:

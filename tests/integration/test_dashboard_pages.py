@@ -24,14 +24,14 @@ from tests.integration.stored_calls import SECOND, T0_NS, Facts, realistic, runn
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
 expect.set_options(timeout=60_000)
-WINDOW = {"from": "2026-03-02T10:00:00", "to": "2026-03-02T10:10:00"}
+WINDOW = {"from": "2026-03-02T10:00:00", "to": "2026-03-02T10:05:00"}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     with running_store(tmp_path_factory.mktemp("store")) as address:
         facts = Facts()
-        realistic(facts, start_ns=T0_NS + 10 * SECOND, minutes=3)
+        realistic(facts, start_ns=T0_NS + 10 * SECOND, minutes=1, every_s=20)
         with contextlib.closing(writer(*address)) as client:
             facts.store(client)
         yield address
@@ -96,7 +96,7 @@ def test_a_window_that_is_none_says_what_to_do(app: AppTest) -> None:
     assert "use ISO 8601 times" in app.error[0].value
 
 
-@pytest.mark.parametrize("page", ["pages/overview.py", "pages/session.py"])
+@pytest.mark.parametrize("page", ["views/overview.py", "views/session.py"])
 def test_without_a_store_the_page_says_what_to_do(page: str, app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDETONE_STORE_PORT", "1")
     app.run()
@@ -108,7 +108,7 @@ def test_without_a_store_the_page_says_what_to_do(page: str, app: AppTest, monke
 def test_session_shows_the_numbers_of_the_query(app: AppTest, answers: dict[str, list[dict[str, Any]]]) -> None:
     app.run()
     call = answers["sessions"][0]
-    app.switch_page("pages/session.py")
+    app.switch_page("views/session.py")
     app.query_params["session"] = call["session_id"]
     app.run()
     assert not app.exception
@@ -128,7 +128,7 @@ def test_session_shows_the_numbers_of_the_query(app: AppTest, answers: dict[str,
 )
 def test_a_call_that_is_not_there(session: str, words_shown: str, app: AppTest) -> None:
     app.run()
-    app.switch_page("pages/session.py")
+    app.switch_page("views/session.py")
     app.query_params["session"] = session
     app.run()
     assert not app.exception
@@ -214,6 +214,7 @@ def test_overview_in_a_browser(page: Page, dashboard: str, answers: dict[str, li
 def test_session_in_a_browser(page: Page, dashboard: str, answers: dict[str, list[dict[str, Any]]]) -> None:
     call = answers["sessions"][0]
     page.goto(f"{dashboard}/session?session={call['session_id']}")
+    expect(page).to_have_title("Session")
     shows(page, "Turns", words.count(call["turns"]))
     shows(page, "Response latency worst", words.ms(call["latency_max_ms"]))
     shows(page, "Packet loss", words.percent(call["packet_loss"]))
