@@ -134,9 +134,14 @@ async def _first_turn(settings: Settings, started: float, report: Callable[[str]
     found = _FirstTurn()
 
     def look() -> bool:
-        client = analytics.connect(settings.store_host, settings.store_port)
+        try:
+            client = analytics.connect(settings.store_host, settings.store_port)
+        except analytics.StoreUnavailableError:
+            return False  # it is still starting
         try:
             return any(analytics.run(client, "overview", {"from": "now-1d"}).column("turns"))
+        except analytics.QuestionError:
+            return False  # it has no tables yet
         finally:
             client.close()
 
@@ -151,4 +156,5 @@ async def _first_turn(settings: Settings, started: float, report: Callable[[str]
         yield found
     finally:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from sidetone.settings import Settings
 
+_YIELDS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -18,7 +20,7 @@ class Part:
         stops: parts stop in groups of equal `stops`, lowest first, each once the one before has gone: what emits
             facts before what stores them.
         grace_s: how long the part may take to end on SIGTERM before it is killed.
-        nice: scheduling niceness; what people look at yields to what carries voice.
+        nice: scheduling niceness; all else yields to what carries voice.
 
     """
 
@@ -32,14 +34,14 @@ class Part:
 
 def parts(settings: Settings, *, dashboard: bool) -> list[Part]:
     """Return the stack's parts; without `dashboard`, neither it nor the API run."""
-    plan = [Part("store", ("store",), starts=0, stops=4, grace_s=1.5)]
+    plan = [Part("store", ("store",), starts=0, stops=4, grace_s=1.5, nice=_YIELDS)]
     plan += [
         Part(f"transceiver-{transceiver.code}", ("transceiver", transceiver.code), starts=0, stops=1, grace_s=1.5)
         for transceiver in settings.transceivers
     ]
     plan += [Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=1, grace_s=1.5) for edge in settings.edges]
-    plan.append(Part("collector", ("collector",), starts=1, stops=3, grace_s=2.0))
+    plan.append(Part("collector", ("collector",), starts=1, stops=3, grace_s=2.0, nice=_YIELDS))
     if dashboard:
-        plan.append(Part("api", ("api",), starts=2, stops=3, grace_s=2.0, nice=5))
-        plan.append(Part("dashboard", ("dashboard",), starts=2, stops=3, grace_s=2.0, nice=5))
+        plan.append(Part("api", ("api",), starts=2, stops=3, grace_s=2.0, nice=_YIELDS))
+        plan.append(Part("dashboard", ("dashboard",), starts=2, stops=3, grace_s=2.0, nice=_YIELDS))
     return plan
