@@ -23,16 +23,18 @@ _STATUS: Final[dict[type[QuestionError], int]] = {
 }
 
 
-def create_app(store_host: str, store_port: int) -> FastAPI:
+def create_app(store_host: str, store_port: int, store_user: str = "default", store_password: str = "") -> FastAPI:
     """Return the application.
 
     Args:
         store_host: of the store's HTTP interface.
         store_port: likewise.
+        store_user: who may read.
+        store_password: of that user.
 
     """
     app = FastAPI(title="Sidetone", description="Questions about voice calls, answered from stored facts.", version="1")
-    clients = Pool(store_host, store_port)
+    clients = Pool(store_host, store_port, store_user, store_password)
     registry = CollectorRegistry()
     asked = Counter("sidetone_api_questions", "Questions asked", ["question", "status"], registry=registry)
     took = Histogram("sidetone_api_question_seconds", "Time to an answer", ["question"], registry=registry)

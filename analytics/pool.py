@@ -22,12 +22,13 @@ class Pool:
     Args:
         host: of the store's HTTP interface.
         port: likewise.
+        user: who may read.
+        password: of that user.
 
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, host: str, port: int, user: str = "default", password: str = "") -> None:
+        self._store = (host, port, user, password)
         self._lock = threading.Lock()
         self._idle: list[Client] = []
 
@@ -36,7 +37,7 @@ class Pool:
         """Lend a client; one that failed is not used again."""
         with self._lock:
             client = self._idle.pop() if self._idle else None
-        client = client or connect(self._host, self._port)
+        client = client or connect(*self._store)
         try:
             yield client
         except StoreUnavailableError:

@@ -24,7 +24,7 @@ LIMITS: Final[dict[str, Any]] = {
 """Settings of every question: it cannot write, run away, or answer more than a client can hold."""
 
 
-def connect(host: str, port: int) -> Client:
+def connect(host: str, port: int, user: str = "default", password: str = "") -> Client:
     """Return a client of the store, for one thread at a time.
 
     Raises:
@@ -35,6 +35,8 @@ def connect(host: str, port: int) -> Client:
         return clickhouse_connect.get_client(
             host=host,
             port=port,
+            username=user,
+            password=password,
             settings=LIMITS,
             connect_timeout=5,
             send_receive_timeout=60,

@@ -9,6 +9,7 @@
 -- column turn_id number : the user's turn
 -- column user_speech_stopped_ns ns since epoch : acoustic end of the user's speech; NULL if none was seen
 -- column agent_audio_started_ns ns since epoch : first voiced packet of the answer; NULL if there was none
+-- column agent_audio_stopped_ns ns since epoch : end of the answer's first stretch; NULL while it lasts
 -- column response_ms ms : the difference, at the relay; negative if the agent began first; NULL if either is missing
 -- column one_way_ms ms : network, one way: half of the round trip near the turn (symmetric assumed); NULL if unmeasured
 -- column playout_ms ms : the client's receive buffer near the turn; NULL if the client did not report it
@@ -26,6 +27,7 @@ SELECT
     t.turn_id AS turn_id,
     toUnixTimestamp64Nano(t.user_stopped_ns) AS user_speech_stopped_ns,
     toUnixTimestamp64Nano(t.agent_started_ns) AS agent_audio_started_ns,
+    toUnixTimestamp64Nano(t.agent_stopped_ns) AS agent_audio_stopped_ns,
     t.response_ms AS response_ms,
     w.one_way_ms AS one_way_ms,
     w.playout_ms AS playout_ms,

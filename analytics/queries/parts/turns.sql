@@ -5,6 +5,7 @@
             turn_id,
             any(region) AS region,
             minOrNullIf(at_ns, kind = 'agent_audio_started') AS agent_started_ns,
+            minOrNullIf(at_ns, kind = 'agent_audio_stopped') AS agent_stopped_ns,
             groupArrayIf(at_ns, kind = 'user_speech_started') AS onsets,
             groupArrayIf((at_ns, observed_ns), kind = 'user_speech_stopped') AS stops,
             groupArrayIf(at_ns, kind = 'backchannel') AS backchannels,
@@ -36,7 +37,7 @@
     turn_decisions AS
     (
         SELECT
-            session_id, turn_id, region, agent_started_ns, ended,
+            session_id, turn_id, region, agent_started_ns, agent_stopped_ns, ended,
             if(notEmpty(spoken), spoken[1], ended[1].1) AS began_ns,
             empty(led) OR (notEmpty(called_off) AND arrayMax(called_off) > led[-1].1) AS undecided,
             if(undecided, NULL, led[-1].1) AS decided_ns,
