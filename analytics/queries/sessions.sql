@@ -10,7 +10,7 @@
 -- column began_ns ns since epoch : offered
 -- column ended_ns ns since epoch : closed; NULL while it lasts or if the end was not recorded
 -- column duration_ms ms : from offered to closed; NULL if not closed
--- column client text : the client's name for itself; NULL if it gave none
+-- column client text : the attribute `client`, or else `user_agent`; NULL without either
 -- column close_reason text : why it ended; NULL if it has not
 -- column turns count : user turns
 -- column latency_n count : turns with a response latency

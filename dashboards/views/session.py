@@ -111,7 +111,7 @@ def _head(call: dict[str, Any]) -> None:
         end = "in progress, or its end was not recorded"
     else:
         end = f"ended by {call['closed_by'] or 'an unknown side'} ({call['close_reason'] or 'no reason given'})"
-    client = call["attributes"].get("client")
+    client = call["attributes"].get("client") or call["attributes"].get("user_agent")
     st.caption(
         f"{call['region']} · {words.moment(call['began_ns'])} · {end}"
         + (f" · client {client}" if client else "")

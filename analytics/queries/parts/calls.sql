@@ -1,7 +1,7 @@
     calls AS
     (
         SELECT s.session_id AS session_id, toString(any(s.region)) AS region, min(s.observed_ns) AS began_ns,
-            any(s.attributes['client']) AS client
+            any(coalesce(nullIf(s.attributes['client'], ''), s.attributes['user_agent'])) AS client
         FROM sidetone.sessions AS s
         WHERE s.step = 'offered'
             AND s.observed_ns >= {from:DateTime64(9, 'UTC')} AND s.observed_ns < {to:DateTime64(9, 'UTC')}
