@@ -1,8 +1,8 @@
 """The contract: what a fact is, how facts are packed, and the log that keeps them.
 
 The way of a fact: `schema` says what it looks like, `emitter` gathers facts into sorted chunks, `codec` packs a
-chunk into bytes and back, `cloudevents` names it, and a backend of the `port` (`sqlite`) keeps it, in order, for
-whoever subscribes.
+chunk into bytes and back, `cloudevents` names it, and a backend of the `port` (`sqlite`, `kafka`) keeps it, in order,
+for whoever subscribes. While the log is away the emitter's chunks wait in a `spool` on disk.
 """
 
 from eventlog.backlog import Account
@@ -18,6 +18,7 @@ from eventlog.port import (
     Message,
     OffsetOutOfRangeError,
     Record,
+    RefusedError,
     Subscription,
     TopicPartition,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Message",
     "OffsetOutOfRangeError",
     "Record",
+    "RefusedError",
     "SqliteEventLog",
     "Subscription",
     "TopicPartition",

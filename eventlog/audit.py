@@ -13,7 +13,7 @@ from eventlog.port import EventLog, Message, TopicPartition
 from eventlog.schema import EMITTER, FACTS, FactType
 
 _READ_BYTES: Final = 8 << 20
-_ACCOUNT: Final = ["producer", "fact_type", "captured", "emitted", "shed", "final"]
+_ACCOUNT: Final = ["producer", "fact_type", "captured", "emitted", "spooled", "shed", "final"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class TypeAudit:
         repeated_chunks: copies of chunks that are there already.
         bad_chunks: messages whose headers are unreadable; they count nowhere else.
         accounted_captured: rows that the producers' last accounts say they captured.
-        accounted_emitted: rows that they say they emitted.
+        accounted_emitted: rows that they say they emitted, or left on disk for their next start to send.
         shed: rows that they say they shed, by reason.
 
     """
@@ -131,7 +131,7 @@ class _Count:
             repeated_chunks=self._repeated,
             bad_chunks=self.bad,
             accounted_captured=sum(account["captured"] for account in accounts),
-            accounted_emitted=sum(account["emitted"] for account in accounts),
+            accounted_emitted=sum(account["emitted"] + account["spooled"] for account in accounts),
             shed=dict(shed),
         )
 
@@ -156,4 +156,4 @@ class _Accounts:
 
 
 def _age(account: dict[str, Any]) -> tuple[bool, int, int]:
-    return account["final"], account["captured"], account["emitted"]  # cumulative: they only grow
+    return account["final"], account["captured"], account["emitted"] + account["spooled"]  # cumulative: they only grow

@@ -2,7 +2,7 @@
 
 Rows wait in blocks, per fact type in the order of their capture. When the bound is reached the oldest block of the type
 with the most rows goes, so that a flood of packets does not push out the few turns. Each type's account always adds up:
-`captured == emitted + sum(shed) + held`.
+`captured == emitted + spooled + sum(shed) + held`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Account:
     Attributes:
         captured: handed to the emitter.
         emitted: in the log, acknowledged.
-        spooled: now waiting on disk for the log to return.
+        spooled: waiting on disk for the log to return.
         shed: never emitted, by reason.
 
     """
@@ -57,6 +57,7 @@ class _Line:
     held: int = 0
     captured: int = 0
     emitted: int = 0
+    spooled: int = 0
     shed: Counter[str] = field(default_factory=Counter)
 
 
@@ -64,7 +65,9 @@ class Backlog:
     """Thread-safe and bounded. Adding takes a lock for well under a microsecond and never waits for the log."""
 
     def __init__(self, max_rows: int) -> None:
-        """Hold at most `max_rows` rows, those on their way to the log included."""
+        """Hold at most `max_rows` rows, those on their way to the log included, those on disk not."""
+        self.overflow = "backlog_full"
+        """Why rows are shed when the bound is reached."""
         self._lock = threading.Lock()
         self._max_rows = max_rows
         self._block_rows = max(1, min(_BLOCK_ROWS, max_rows // 16))
@@ -122,11 +125,26 @@ class Backlog:
             line.queued -= taken
             return blocks
 
-    def settle(self, fact: FactType, *, emitted: int = 0, shed: Mapping[str, int] | None = None) -> None:
+    def settle(
+        self, fact: FactType, *, emitted: int = 0, spooled: int = 0, shed: Mapping[str, int] | None = None
+    ) -> None:
         """Say what became of rows that were taken."""
         with self._lock:
             if not self._final:
-                self._settle(self._lines[fact.name], emitted, shed or {})
+                line = self._lines[fact.name]
+                line.spooled += spooled
+                line.held -= spooled
+                self._held -= spooled
+                self._settle(line, emitted, shed or {})
+
+    def settle_spooled(self, fact: FactType, *, emitted: int = 0, shed: Mapping[str, int] | None = None) -> None:
+        """Say what became of rows that were spooled."""
+        with self._lock:
+            if not self._final:
+                line = self._lines[fact.name]
+                line.emitted += emitted
+                line.shed.update({reason: rows for reason, rows in (shed or {}).items() if rows})
+                line.spooled -= emitted + sum((shed or {}).values())
 
     def hold(self, fact: FactType, rows: int) -> None:
         """Count rows as captured and taken at once, for facts that the emitter makes itself."""
@@ -155,7 +173,10 @@ class Backlog:
                 line.queued = 0
 
     def abandon(self, reason: str, later: str) -> None:
-        """Give up all that is held, even what is on its way, and whatever is added `later`. The accounts are final."""
+        """Give up all that is held, even what is on its way, and whatever is added `later`. The accounts are final.
+
+        What is on disk stays there, for the next start.
+        """
         with self._lock:
             self._refusal = later
             for line in self._lines.values():
@@ -168,7 +189,8 @@ class Backlog:
         """Return the account of every fact type, all as of one moment."""
         with self._lock:
             return {
-                name: Account(line.captured, line.emitted, 0, dict(line.shed)) for name, line in self._lines.items()
+                name: Account(line.captured, line.emitted, line.spooled, dict(line.shed))
+                for name, line in self._lines.items()
             }
 
     def _count(self, line: _Line, rows: int) -> None:
@@ -180,7 +202,7 @@ class Backlog:
             fullest = max(self._lines.values(), key=lambda other: other.queued)
             if not fullest.queue:
                 return  # all that is held is on its way; `take` bounds that
-            self._shed_oldest(fullest, "backlog_full")
+            self._shed_oldest(fullest, self.overflow)
 
     def _shed_oldest(self, line: _Line, reason: str) -> None:
         block = line.queue.popleft()

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,9 +16,12 @@ import pyarrow as pa
 from eventlog import columns as _columns
 from eventlog.backlog import Account, Backlog
 from eventlog.ids import RANDOM_BYTES, uuid7
+from eventlog.link import Link
 from eventlog.port import EventLog
 from eventlog.schema import FactType
 from eventlog.sender import Producer, Sender
+from eventlog.spool import SpoolFolder
+from eventlog.spooling import Spooling
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +33,15 @@ class Emitter:
     """Gathers facts and writes them to the log as sorted chunks, from a thread of its own.
 
     Adding is thread-safe, costs about a microsecond and never waits: what exceeds `max_pending_rows` is shed, oldest
-    first, and counted by reason. While the log is unavailable its chunks are repeated in order. Every 10 s, and at the
-    end, the accounts go to the log as `emitter` facts. Reasons of shedding: `backlog_full`, `invalid` (a value that the
-    schema does not take), `too_large` (one row above the size of a chunk), `unacknowledged` (given to the log, which
-    did not say in time whether it has it), `close_timeout`, `closed` (added after `close`), `not_started`, `failed`.
+    first, and counted by reason. While the log is away or slow its chunks wait on disk, if there is a `spool_dir`, and
+    go to the log in order when it returns. What is still on disk at the end is sent by the next emitter with the same
+    `spool_dir`, even if this process was killed. Every 10 s, and at the end, the accounts go to the log as `emitter`
+    facts.
+
+    Reasons of shedding: `backlog_full`, `spool_full` and `spool_failed` (the memory is full because the disk took no
+    more), `spool_corrupt` (lost on disk), `invalid` (a value that the schema does not take), `too_large` (one row above
+    the size of a chunk), `refused` (a chunk that the log never takes), `unacknowledged` (given to the log, which did
+    not say in time whether it has it), `close_timeout`, `closed` (added after `close`), `not_started`, `failed`.
 
     Args:
         open_log: makes the log; called in the emitter's thread, again whenever the log failed for good.
@@ -42,6 +51,10 @@ class Emitter:
         flush_s: seconds that a fact waits at most before it is written.
         max_pending_rows: bound of the memory used, in rows.
         chunk_rows: rows per chunk at most.
+        spool_dir: folder for this role's chunks while the log is away; made when it is needed. None keeps them in
+            memory only.
+        spool_max_bytes: of chunks on disk.
+        partitions: of the log's topics, to go by at a first start without the log; None waits for it, in memory.
 
     """
 
@@ -55,16 +68,23 @@ class Emitter:
         flush_s: float = 0.25,
         max_pending_rows: int = 1_000_000,
         chunk_rows: int = 65_536,
+        spool_dir: Path | None = None,
+        spool_max_bytes: int = 1 << 30,
+        partitions: int | None = None,
     ) -> None:
         identity = uuid7(time.time_ns(), os.urandom(RANDOM_BYTES))
         self.source = f"{role}/{region}/{host_id}/{identity}"
         self._backlog = Backlog(max_pending_rows)
+        self._link = Link(open_log)
+        self._spooling = None if spool_dir is None else Spooling(SpoolFolder(spool_dir, spool_max_bytes), self._backlog)
         self._sender = Sender(
-            open_log,
+            self._link,
             self._backlog,
+            self._spooling,
             Producer(self.source, role, region, host_id),
             flush_s=flush_s,
             chunk_rows=min(chunk_rows, max_pending_rows),
+            partitions=partitions,
         )
         self._shapes: set[tuple[str, tuple[str, ...]]] = set()
         self._thread: threading.Thread | None = None
@@ -74,7 +94,12 @@ class Emitter:
     @property
     def problem(self) -> str | None:
         """Why facts are not reaching the log at present, for people; None while they are."""
-        return self._sender.problem
+        return self._link.problem
+
+    @property
+    def spools_set_aside(self) -> int:
+        """Damaged spools that were moved out of the way since the start."""
+        return self._spooling.set_aside if self._spooling is not None else 0
 
     def add(self, fact: FactType, /, *, session_id: bytes, region: str, observed_ns: int, **columns: object) -> None:
         """Add one fact. Nullable columns may be left out and are NULL then; map columns take a mapping.
@@ -131,7 +156,8 @@ class Emitter:
     def close(self, timeout_s: float = 5.0) -> dict[str, Account]:
         """Write everything that is pending, then the final accounts, and stop; takes `timeout_s` and a second at most.
 
-        Returns the accounts, which add up: for each fact type `captured == emitted + sum(shed)`.
+        Returns the accounts, which add up: for each fact type `captured == emitted + spooled + sum(shed)`; what is
+        `spooled` then is for the next start.
         """
         with self._lock:
             if not self._closed:

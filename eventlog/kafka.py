@@ -10,16 +10,25 @@ sent again is a duplicate. The collector can: it drops chunks that it has alread
 from __future__ import annotations
 
 import asyncio
-import ssl
+import time
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaTopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from aiokafka.structs import RecordMetadata
 
+from eventlog.kafka_clients import KafkaConnection, discard, started, why_unreachable
 from eventlog.kafka_group import KafkaSubscription
 from eventlog.kafka_messages import from_kafka, to_kafka, whole
 from eventlog.port import (
@@ -28,6 +37,7 @@ from eventlog.port import (
     Message,
     OffsetOutOfRangeError,
     Record,
+    RefusedError,
     TopicPartition,
 )
 from eventlog.topics import MAX_MESSAGE_BYTES, Topic
@@ -39,45 +49,6 @@ REQUEST_TIMEOUT_MS: Final = 40_000
 (measured with aiokafka 0.14 on Kafka 4.4.0)."""
 
 _CREATED_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaConnection:
-    """How to reach the brokers.
-
-    Attributes:
-        bootstrap: `host:port`, several with commas.
-        security_protocol: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
-        ca_file: certificate authority that signed the brokers' certificates, PEM; the system's if None.
-        sasl_mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-        username: for SASL.
-        password: for SASL; never logged.
-
-    """
-
-    bootstrap: str
-    security_protocol: str = "PLAINTEXT"
-    ca_file: str | None = None
-    sasl_mechanism: str = "PLAIN"
-    username: str | None = None
-    password: str | None = None
-
-    def __repr__(self) -> str:
-        """Everything but the password."""
-        return f"KafkaConnection({self.bootstrap}, {self.security_protocol}, user={self.username})"
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the arguments that every aiokafka client takes."""
-        given: dict[str, Any] = {"bootstrap_servers": self.bootstrap, "security_protocol": self.security_protocol}
-        if "SSL" in self.security_protocol:
-            given["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
-        if self.security_protocol.startswith("SASL"):
-            given |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.username,
-                "sasl_plain_password": self.password,
-            }
-        return given
 
 
 class KafkaEventLog:
@@ -113,6 +84,7 @@ class KafkaEventLog:
 
         Raises:
             LogUnavailableError: some were not acknowledged, and may be stored or not.
+            RefusedError: one is larger than the log, or the topic, takes.
 
         """
 
@@ -120,27 +92,30 @@ class KafkaEventLog:
             producer = await self._appender()
             for where in {record.where for record in records}:
                 self._check(where, await producer.partitions_for(where.topic))
+            sent: list[asyncio.Future[RecordMetadata]] = []
             try:
-                sent = [
-                    await producer.send(
-                        record.where.topic,
-                        record.value,
-                        key=record.key,
-                        partition=record.where.partition,
-                        headers=to_kafka(record.headers),
+                for record in records:
+                    sent.append(  # noqa: PERF401 - each is to be known should the next fail
+                        await producer.send(
+                            record.where.topic,
+                            record.value,
+                            key=record.key,
+                            partition=record.where.partition,
+                            headers=to_kafka(record.headers),
+                        )
                     )
-                    for record in records
-                ]
                 return [(await acknowledgement).offset for acknowledgement in sent]
             except BaseException:
                 # After an expired batch aiokafka's idempotent producer never sends on that partition again.
-                self._producer = None
-                await producer.stop()
+                if self._producer is producer:
+                    self._producer = None
+                await discard(producer)
+                await asyncio.gather(*sent, return_exceptions=True)  # all failed by now; asyncio wants that seen
                 raise
 
         for record in records:
             if len(record.value) > MAX_MESSAGE_BYTES:
-                raise EventLogError(
+                raise RefusedError(
                     f"a record of {len(record.value)} bytes for {record.where} is above the limit of "
                     f"{MAX_MESSAGE_BYTES}; make smaller chunks"
                 )
@@ -185,7 +160,10 @@ class KafkaEventLog:
             reader.assign([there])
             reader.seek(there, offset)
             found: list[Message] = []
+            deadline = time.monotonic() + self._timeout_ms / 1000
             while not found:
+                if time.monotonic() > deadline:
+                    raise KafkaTimeoutError(f"{where} offset {offset} did not come")
                 batch = await reader.getmany(there, timeout_ms=1_000)
                 found = [from_kafka(record) for record in batch.get(there, ())]
             return whole(found, max_bytes)
@@ -212,7 +190,7 @@ class KafkaEventLog:
                 max_batch_size=MAX_MESSAGE_BYTES,
                 compression_type=None,  # chunks are compressed already
             )
-            await _started(producer)
+            await started(producer)
             self._producer = producer
         return self._producer
 
@@ -221,7 +199,7 @@ class KafkaEventLog:
             reader = AIOKafkaConsumer(
                 **self.connection.arguments(), enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
             )
-            await _started(reader)
+            await started(reader)
             self._reader = reader
         return self._reader
 
@@ -262,11 +240,18 @@ class KafkaEventLog:
             raise EventLogError(f"the event log on {self.connection.bootstrap} is closed; open it again")
         try:
             return await work()
+        except (MessageSizeTooLargeError, RecordListTooLargeError) as error:
+            raise RefusedError(
+                f"Kafka at {self.connection.bootstrap} refuses a record as too large: {error}"
+            ) from error
         except (KafkaError, OSError) as error:
             await self._disconnect()
+            reason = (
+                await why_unreachable(self.connection.arguments()) if isinstance(error, KafkaConnectionError) else ""
+            )
             raise LogUnavailableError(
-                f"Kafka at {self.connection.bootstrap} did not take the request ({type(error).__name__}: {error}); "
-                "it may be repeated"
+                f"Kafka at {self.connection.bootstrap} did not take the request "
+                f"({reason or f'{type(error).__name__}: {error}'}); it may be repeated"
             ) from error
 
     def _check(self, where: TopicPartition, partitions: Collection[int]) -> None:
@@ -280,16 +265,8 @@ class KafkaEventLog:
         reader, self._reader = self._reader, None
         admin, self._admin = self._admin, None
         if producer is not None:
-            await producer.stop()
+            await discard(producer)
         if reader is not None:
             await reader.stop()
         if admin is not None:
             await admin.close()
-
-
-async def _started(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    try:
-        await client.start()
-    except BaseException:
-        await client.stop()
-        raise

@@ -37,7 +37,7 @@ from eventlog.topics import MAX_MESSAGE_BYTES
 _FENCED = (CommitFailedError, IllegalGenerationError, IllegalStateError, RebalanceInProgressError, UnknownMemberIdError)
 
 
-class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc] - aiokafka's has no types
+class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's has no types
     """Implements `eventlog.port.Subscription` on a consumer group.
 
     Every rebalance makes a new generation, and what was fetched before it is forgotten, because another member may

@@ -3,8 +3,12 @@
 A backend keeps, per topic and partition, an ordered sequence of immutable messages with gapless offsets from 0.
 `tests/contract/test_eventlog.py` is what a backend must pass.
 
-Delivery: an append that returned is durable against a crash of any process. Messages of one partition come in offset
-order; offsets below the retention limit are gone. A subscription is one member of a consumer group. The group is
+Delivery: an append that returned is durable against a crash of any process. Its records stand in their partitions in
+the order given, but an append is not atomic: one that raised may have stored some of its records (on SQLite it stores
+all or none, on Kafka the partitions' batches are acknowledged one by one), and one that is repeated may store them
+again. Whoever repeats appends gives each record a name of its own, by which readers drop the second (`ce_source`,
+`ce_type`, `ce_sequence` of chunks). Messages of one partition come in offset order; offsets below the retention limit
+are gone. A subscription is one member of a consumer group. The group is
 fenced by a generation: once another member took a partition over, every commit of the old owner raises `FencedError`.
 """
 
@@ -25,6 +29,10 @@ class FencedError(EventLogError):
 
 class LogUnavailableError(EventLogError):
     """The log cannot be reached or written at present; the call may be repeated."""
+
+
+class RefusedError(EventLogError):
+    """The log takes everything but one of these records, and never will take that; append the others without it."""
 
 
 class OffsetOutOfRangeError(EventLogError):
@@ -130,10 +138,13 @@ class EventLog(Protocol):
     """A durable, partitioned, append-only log. Safe to use from one asyncio event loop."""
 
     async def append(self, records: Sequence[Record]) -> list[int]:
-        """Append all records, atomically per partition, and return their offsets once they are durable.
+        """Append all records, in their order per partition, and return their offsets once they are durable.
 
         Raises:
-            LogUnavailableError: nothing, or not everything, was stored; the caller may append again.
+            LogUnavailableError: not everything is known to be stored; any record may be there or not (nothing is, on
+                SQLite). The caller may append again, and what was there is there twice then.
+            RefusedError: one of the records is none that the log ever takes, for instance too large; of the others
+                any may be stored or not.
 
         """
 

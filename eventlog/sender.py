@@ -1,4 +1,4 @@
-"""The emitter's loop: takes what waits, makes chunks of it, and repeats each append until the log has it."""
+"""The emitter's loop: takes what waits, makes chunks of it, and hands them to the outbox, which sends them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from eventlog import cloudevents
 from eventlog.backlog import Backlog, Block, Row
 from eventlog.chunks import Sorter, encoded
 from eventlog.columns import assemble
-from eventlog.port import EventLog, EventLogError, LogUnavailableError, Record, TopicPartition
+from eventlog.link import Link, first
+from eventlog.outbox import Outbox
+from eventlog.port import Record, TopicPartition
 from eventlog.schema import EMITTER, FACTS, NO_SESSION, FactType
+from eventlog.spool import Chunk
+from eventlog.spooling import Spooling
 
 _logger = logging.getLogger(__name__)
 
 _ACCOUNT_EVERY_S: Final = 10.0
-_FIRST_PAUSE_S: Final = 0.1
-_LONGEST_PAUSE_S: Final = 2.0
 _DATA_SHARE: Final = 0.8
 """Share of the time for closing that pending facts may use; the rest is for the final accounts."""
 
+_CLOSING_STALL_S: Final = 0.3
+"""An append that takes longer than this while closing sends what waits to disk."""
 
-_T = TypeVar("_T")
+_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +42,40 @@ class Producer:
     host_id: str
 
 
-@dataclass(slots=True)
-class _Chunk:
-    """A chunk with its final name, which it keeps however often it is sent."""
-
-    fact: FactType
-    rows: int
-    record: Record
-
-
 class Sender:
-    """Runs in the emitter's thread; only `close` and `problem` are for other threads."""
+    """Runs in the emitter's thread; only `close` is for other threads.
+
+    Args:
+        link: the log.
+        backlog: what waits.
+        spooling: the disk; None to do without.
+        producer: whose facts they are.
+        flush_s: how often to look for facts.
+        chunk_rows: rows per chunk at most.
+        partitions: of the log's topics, as long as neither the log nor an earlier start has told.
+
+    """
 
     def __init__(
         self,
-        open_log: Callable[[], EventLog],
+        link: Link,
         backlog: Backlog,
+        spooling: Spooling | None,
         producer: Producer,
         *,
         flush_s: float,
         chunk_rows: int,
+        partitions: int | None,
     ) -> None:
-        self.problem: str | None = None
-        self._open_log = open_log
+        self._link = link
         self._backlog = backlog
+        self._spooling = spooling
         self._producer = producer
         self._flush_s = flush_s
         self._chunk_rows = chunk_rows
-        self._log: EventLog | None = None
-        self._partitions = 0
+        self._assumed = partitions
+        self._remembered: int | None = None
+        self._outbox = Outbox(backlog, link, spooling)
         self._sorters = {name: Sorter(fact) for name, fact in FACTS.items()}
         self._sequences = dict.fromkeys(FACTS, 0)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,22 +98,21 @@ class Sender:
             self._loop = asyncio.get_running_loop()
             if self._close_by is not None:
                 self._begin_close(*self._close_by)
+        sending = asyncio.create_task(self._outbox.run())
+        connecting = asyncio.create_task(self._link.ready())  # says how many partitions there are
         try:
-            account_at = time.monotonic() + _ACCOUNT_EVERY_S
-            while not self._closing.is_set():
-                await _first(self._closing.wait(), asyncio.sleep(self._flush_s))
-                await self._drain(self._data_late)
-                if time.monotonic() >= account_at:
-                    account_at += _ACCOUNT_EVERY_S
-                    await self._account(self._data_late, final=False)
-            self._backlog.refuse("closed")
-            await self._drain(self._data_late)
-            self._backlog.shed_queued("close_timeout")
-            await self._account(self._late, final=True)
+            await self._work(sending)
+            await self._finish(sending)
         finally:
             with self._lock:
                 self._loop = None
-            await self._drop_log()
+            for task in (sending, connecting):
+                task.cancel()
+            await asyncio.gather(sending, connecting, return_exceptions=True)
+            self._outbox.give_up()
+            await self._link.drop()
+            if self._spooling is not None:
+                await self._spooling.aclose()
 
     def _begin_close(self, data_by: float, by: float) -> None:
         self._closing.set()
@@ -113,24 +120,75 @@ class Sender:
         loop.call_later(data_by - time.monotonic(), self._data_late.set)
         loop.call_later(by - time.monotonic(), self._late.set)
 
-    async def _drain(self, late: asyncio.Event) -> None:
-        """Send all that is queued now, in rounds of about a chunk's rows per type; what comes meanwhile waits."""
+    async def _work(self, sending: asyncio.Task[None]) -> None:
+        account_at = time.monotonic() + _ACCOUNT_EVERY_S
+        while not self._closing.is_set():
+            await first(self._closing.wait(), asyncio.sleep(self._flush_s))
+            _check(sending)
+            await self._take_all()
+            if time.monotonic() >= account_at and self._partitions() and await self._outbox.room():
+                account_at += _ACCOUNT_EVERY_S
+                self._account(final=False)
+
+    async def _finish(self, sending: asyncio.Task[None]) -> None:
+        self._backlog.refuse("closed")
+        await self._settled(sending, self._data_late)
+        self._backlog.shed_queued("close_timeout")
+        if self._partitions():
+            self._account(final=True)
+            await self._settled(sending, self._late)
+        else:
+            self._backlog.hold(EMITTER, 1)
+            self._backlog.settle(EMITTER, shed={"close_timeout": 1})
+
+    async def _settled(self, sending: asyncio.Task[None], late: asyncio.Event) -> None:
+        """Have all that is pending in the log, or on disk if the log does not take it, or stop when it is late."""
+        while True:
+            _check(sending)
+            queued = await self._take_all()
+            if self._outbox.stalled(_CLOSING_STALL_S) or late.is_set():
+                await self._outbox.spool()
+                if not queued and self._outbox.safe:
+                    return
+            if late.is_set() or (not queued and self._outbox.idle):
+                return
+            await first(late.wait(), asyncio.sleep(_LOOK_S))
+
+    def _partitions(self) -> int | None:
+        """Return the number of partitions to make chunks for; None if there is no way to know."""
+        known = self._link.partitions
+        if self._spooling is None:
+            return known or self._assumed
+        if known is not None and known != self._remembered:
+            self._spooling.remember_partitions(known)
+            self._remembered = known
+        if known is None and self._remembered is None:
+            self._remembered = self._spooling.partitions
+        return known or self._remembered or self._assumed
+
+    async def _take_all(self) -> bool:
+        """Make chunks of all that is queued now, in rounds of about a chunk's rows per type; what comes then waits.
+
+        Returns whether some had to stay queued because the outbox is full or the partitions are not known.
+        """
         left = {name: rows for name, rows in self._backlog.queued().items() if rows}
-        while left and await self._ready(late):
-            chunks: list[_Chunk] = []
+        has_room = await self._outbox.room()
+        while left and has_room and (partitions := self._partitions()):
             for name in list(left):
                 blocks = self._backlog.take(FACTS[name], self._chunk_rows)
                 left[name] -= sum(block.size for block in blocks)
                 if not blocks or left[name] <= 0:
                     del left[name]
                 if blocks:
-                    chunks += self._chunks(FACTS[name], blocks)
-            await self._deliver(chunks, late)
+                    self._outbox.add(self._chunks(FACTS[name], blocks, partitions))
+            await asyncio.sleep(0)  # the outbox's turn
+            has_room = await self._outbox.room()
+        return bool(left)
 
-    def _chunks(self, fact: FactType, blocks: list[Block]) -> list[_Chunk]:
+    def _chunks(self, fact: FactType, blocks: list[Block], partitions: int) -> list[Chunk]:
         """Make chunks of blocks and name them; rows that no chunk can hold are shed."""
         rows = sum(block.size for block in blocks)
-        chunks: list[_Chunk] = []
+        chunks: list[Chunk] = []
         try:
             result = assemble(fact, blocks, self._producer.host_id)
             if result.invalid:
@@ -139,7 +197,7 @@ class Sender:
                 rows -= result.invalid
             if result.batch is not None:
                 sorter = self._sorters[fact.name]
-                for partition, part in sorter.chunks(result.batch, self._partitions, self._chunk_rows):
+                for partition, part in sorter.chunks(result.batch, partitions, self._chunk_rows):
                     for size, data in encoded(fact, part):
                         if data:
                             chunks.append(self._named(fact, partition, size, data))
@@ -151,82 +209,14 @@ class Sender:
             self._backlog.settle(fact, shed={"failed": rows})
         return chunks
 
-    def _named(self, fact: FactType, partition: int, rows: int, data: bytes) -> _Chunk:
+    def _named(self, fact: FactType, partition: int, rows: int, data: bytes) -> Chunk:
         sequence = self._sequences[fact.name]
         headers = cloudevents.headers(fact, self._producer.source, sequence, rows, data, time.time_ns())
         self._sequences[fact.name] += 1
         key = str(partition).encode()
-        return _Chunk(fact, rows, Record(TopicPartition(fact.topic, partition), data, headers, key))
+        return Chunk(fact, rows, Record(TopicPartition(fact.topic, partition), data, headers, key))
 
-    async def _deliver(self, chunks: list[_Chunk], late: asyncio.Event) -> None:
-        """Append chunks, again and again until the log has them or it is too late."""
-        pause_s = _FIRST_PAUSE_S
-        records = [chunk.record for chunk in chunks]
-        acknowledged = not records
-        while not acknowledged and await self._ready(late):
-            acknowledged = await self._try_append(records, late)
-            if not acknowledged:
-                await _first(late.wait(), asyncio.sleep(pause_s))
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        for chunk in chunks:
-            if acknowledged:
-                self._backlog.settle(chunk.fact, emitted=chunk.rows)
-            else:
-                self._backlog.settle(chunk.fact, shed={"unacknowledged": chunk.rows})
-
-    async def _try_append(self, records: list[Record], late: asyncio.Event) -> bool:
-        if self._log is None:
-            return False
-        try:
-            answered, _ = await _first(self._log.append(records), late.wait())
-        except Exception as error:  # noqa: BLE001 - a log may raise anything; the chunks are kept and it is reported
-            await self._failed(error)
-            return False
-        if answered:
-            self._recovered()
-        return answered
-
-    async def _ready(self, late: asyncio.Event) -> bool:
-        """Open the log if it is not; wait for it, and return False only if it is too late."""
-        pause_s = _FIRST_PAUSE_S
-        while not late.is_set():
-            if self._log is not None:
-                return True
-            try:
-                self._log = self._open_log()
-                answered, partitions = await _first(self._log.partitions(EMITTER.topic), late.wait())
-                if answered and partitions:
-                    self._partitions = partitions
-                    return True
-            except Exception as error:  # noqa: BLE001 - as in `_try_append`
-                await self._failed(error)
-            await self._drop_log()
-            await _first(late.wait(), asyncio.sleep(pause_s))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        return False
-
-    async def _failed(self, error: Exception) -> None:
-        if self.problem is None:
-            known = isinstance(error, EventLogError)
-            _logger.warning("facts wait for the log: %s", error, exc_info=None if known else error)
-        self.problem = str(error)
-        if not isinstance(error, LogUnavailableError):
-            await self._drop_log()
-
-    def _recovered(self) -> None:
-        if self.problem is not None:
-            _logger.info("facts reach the log again")
-        self.problem = None
-
-    async def _drop_log(self) -> None:
-        log, self._log = self._log, None
-        if log is not None:
-            try:
-                await _first(log.aclose(), asyncio.sleep(_LONGEST_PAUSE_S))
-            except Exception as error:  # noqa: BLE001 - there is nothing left to do with it but to say so
-                _logger.warning("the log could not be closed: %s", error)
-
-    async def _account(self, late: asyncio.Event, *, final: bool) -> None:
+    def _account(self, *, final: bool) -> None:
         """Write the accounts as facts, the one of `emitter` facts with these very rows included."""
         accounts = self._backlog.accounts()
         names = sorted(name for name, account in accounts.items() if account.captured or name == EMITTER.name)
@@ -247,18 +237,9 @@ class Sender:
                 "final": final,
             }
             rows.append((NO_SESSION, self._producer.region, now_ns, values))
-        if await self._ready(late):
-            await self._deliver(self._chunks(EMITTER, [Block(len(rows), rows=rows)]), late)
-        else:
-            self._backlog.settle(EMITTER, shed={"close_timeout": len(rows)})
+        self._outbox.add(self._chunks(EMITTER, [Block(len(rows), rows=rows)], self._partitions() or 1))
 
 
-async def _first(wanted: Awaitable[_T], other: Awaitable[object]) -> tuple[bool, _T | None]:
-    """Await two things until one is done: `(True, result)` of the wanted one, or `(False, None)`; cancel the rest."""
-    task, rival = asyncio.ensure_future(wanted), asyncio.ensure_future(other)
-    try:
-        await asyncio.wait({task, rival}, return_when=asyncio.FIRST_COMPLETED)
-        return (True, task.result()) if task.done() else (False, None)
-    finally:
-        task.cancel()
-        rival.cancel()
+def _check(task: asyncio.Task[None]) -> None:
+    if task.done():
+        task.result()

@@ -84,6 +84,25 @@ def _retain(connection: sqlite3.Connection, up_to_row: int, now_ns: int, limits:
         )
 
 
+def drop(connection: sqlite3.Connection, where: TopicPartition, before: int) -> None:
+    """Delete a stream's messages before an offset, whatever the limits say."""
+    with writing(connection):
+        kept = stream(connection, where)
+        if kept.row is None or before <= kept.first:
+            return
+        (gone,) = connection.execute(
+            "SELECT coalesce(sum(bytes), 0) FROM messages WHERE stream = ? AND offset < ?", (kept.row, before)
+        ).fetchone()
+        connection.execute("DELETE FROM messages WHERE stream = ? AND offset < ?", (kept.row, before))
+        connection.execute("UPDATE streams SET first = ?, bytes = bytes - ? WHERE id = ?", (before, gone, kept.row))
+
+
+def size(connection: sqlite3.Connection) -> int:
+    """Return the bytes of all messages kept."""
+    (total,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM streams").fetchone()
+    return int(total)
+
+
 def stream(connection: sqlite3.Connection, where: TopicPartition) -> Stream:
     """Look one topic-partition up; nothing was ever appended to an unknown one."""
     found = connection.execute(

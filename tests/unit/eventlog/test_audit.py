@@ -92,9 +92,9 @@ async def test_a_producer_without_a_final_account(tmp_path: Path) -> None:
 
 async def test_of_many_accounts_the_last_counts(tmp_path: Path) -> None:
     log = SqliteEventLog(tmp_path / "log.sqlite")
-    for sequence, emitted in enumerate([5, 20, 10]):
+    for sequence, (emitted, spooled) in enumerate([(5, 0), (15, 5), (10, 0)]):
         row = make.rows(EMITTER, 2)[1] | {"producer": "p", "fact_type": "leg", "captured": 30, "emitted": emitted}
-        row |= {"final": False, "shed": [["backlog_full", 10]]}
+        row |= {"spooled": spooled, "final": False, "shed": [["backlog_full", 10]]}
         data = encode(EMITTER, make.batch(EMITTER, [row]))
         where = TopicPartition(EMITTER.topic, 0)
         await log.append([Record(where, data, headers(EMITTER, "p", sequence, 1, data, 0))])
