@@ -15,6 +15,7 @@ from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
@@ -23,6 +24,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError as KafkaOffsetOutOfRangeError,
 )
 
+from eventlog.kafka_clients import why_unreachable
 from eventlog.kafka_messages import from_kafka, whole
 from eventlog.port import (
     Committed,
@@ -152,8 +154,9 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             await self._assigned.wait()
         except (KafkaError, OSError) as error:
             await self.aclose()
+            reason = await why_unreachable(self._arguments) if isinstance(error, KafkaConnectionError) else ""
             raise LogUnavailableError(
-                f"group {self._group} cannot be joined ({type(error).__name__}: {error})"
+                f"group {self._group} cannot be joined ({reason or f'{type(error).__name__}: {error}'})"
             ) from error
         except BaseException:
             await self.aclose()

@@ -107,7 +107,7 @@ FRAME: Final = _fact(
         pa.field("kind", NAME, nullable=False),  # see FRAME_KINDS
         pa.field("rtp_ts", pa.uint32()),
         pa.field("lateness_us", pa.int32(), nullable=False),  # tick ran this long after it was due
-        pa.field("underrun", pa.bool_(), nullable=False),  # voice was due, none was ready
+        pa.field("underrun", pa.bool_(), nullable=False),  # `out`: voice was due and did not leave in its 20 ms
         pa.field("buffer_ms", pa.float32()),  # jitter buffer depth after the tick
         pa.field("target_ms", pa.float32()),  # jitter buffer target
         pa.field("level_dbov", pa.float32()),

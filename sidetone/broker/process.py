@@ -25,15 +25,26 @@ class Broker:
         port: for clients; 0 finds a free one at the first start.
         properties: further lines of `server.properties`.
         heap_mb: Java heap.
+        secured: listen for SASL over TLS, too; `properties` say with which keys and users.
+        scram_users: users made at the first start, name to password, for SCRAM-SHA-512.
 
     """
 
     def __init__(
-        self, folder: Path, *, port: int = 0, properties: Mapping[str, str] | None = None, heap_mb: int = 512
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        properties: Mapping[str, str] | None = None,
+        heap_mb: int = 512,
+        secured: bool = False,
+        scram_users: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
         self.port = port or _free_port()
         self._controller_port = _free_port()
+        self._secured_port = _free_port() if secured else None
+        self._users = dict(scram_users or {})
         self._properties = dict(properties or {})
         self._heap_mb = heap_mb
         self.process: subprocess.Popen[bytes] | None = None
@@ -42,6 +53,11 @@ class Broker:
     def bootstrap(self) -> str:
         """Address for clients."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def secured_bootstrap(self) -> str:
+        """Address for clients with SASL over TLS."""
+        return f"127.0.0.1:{self._secured_port}"
 
     @property
     def log_file(self) -> Path:
@@ -61,9 +77,13 @@ class Broker:
         configuration.write_text("".join(f"{name}={value}\n" for name, value in self._configured().items()))
         if not (self._folder / "data" / "meta.properties").exists():
             cluster = "S" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # one with "-" first passes for a flag
-            self._java(
-                classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", configuration
-            )
+            users = [
+                argument
+                for name, password in self._users.items()
+                for argument in ("--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]")
+            ]
+            format_it = ("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", configuration)
+            self._java(classpath, *format_it, *users)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - Java, on our own arguments
                 ["java", f"-Xmx{self._heap_mb}m", "-cp", classpath, "kafka.Kafka", str(configuration)],  # noqa: S607
@@ -107,13 +127,14 @@ class Broker:
         self.stop()
 
     def _configured(self) -> dict[str, str]:
+        secured = f",SASL_SSL://{self.secured_bootstrap}" if self._secured_port else ""
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{self._controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self._controller_port}{secured}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}{secured}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
             "log.dirs": str(self._folder / "data"),
             "offsets.topic.replication.factor": "1",
