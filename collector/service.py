@@ -30,13 +30,17 @@ STUCK_AFTER_S: Final = 120.0
 """Without a step for this long (twice the time an insert may take), the event loop is stuck."""
 
 
-def store_clients(host: str, port: int, *, timeout_s: float) -> ClientFactory:
+def store_clients(
+    host: str, port: int, *, timeout_s: float, user: str = "default", password: str = ""
+) -> ClientFactory:
     """Return what makes clients of a store: no session, so that a repeated insert never waits for its first try's."""
 
     def make() -> Client:
         return clickhouse_connect.get_client(
             host=host,
             port=port,
+            username=user,
+            password=password,
             compress=False,
             connect_timeout=5,
             send_receive_timeout=int(timeout_s),
@@ -53,6 +57,8 @@ async def run_collector(
     store_port: int,
     stop: asyncio.Event,
     *,
+    store_user: str = "default",
+    store_password: str = "",
     on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Bring the tables up to date and load the log into the store until `stop`, then what is left of it.
@@ -63,6 +69,8 @@ async def run_collector(
         store_host: host of ClickHouse's HTTP interface.
         store_port: port of it.
         stop: ends the collector when set.
+        store_user: who may make the tables and insert.
+        store_password: of that user.
         on_ready: called once, when tables are up to date and the group is joined.
 
     Raises:
@@ -70,7 +78,9 @@ async def run_collector(
 
     """
     metrics, health = Metrics(), Health()
-    clients = store_clients(store_host, store_port, timeout_s=config.insert_timeout_s)
+    clients = store_clients(
+        store_host, store_port, timeout_s=config.insert_timeout_s, user=store_user, password=store_password
+    )
     announced = False
 
     def announce(progress: Progress) -> None:

@@ -35,7 +35,7 @@ def settings_page() -> str:
         if default is None or isinstance(default, SecretStr):
             shown = ""
         elif isinstance(default, list):
-            shown = f"`{json.dumps(to_jsonable_python(default))}`"
+            shown = f"`{json.dumps(to_jsonable_python(default, exclude_none=True))}`"
         else:
             shown = f"`{default}`"
         assert default is not PydanticUndefined, name  # noqa: S101 - every setting has a default

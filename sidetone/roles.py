@@ -8,21 +8,20 @@ The modules of a role are imported by the role's own function, because most are 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidetone import process
+from sidetone.addresses import follow_in_background, resolve, resolve_all
 from sidetone.serving import address_problem, bind, serve
-from sidetone.settings import Settings, SettingsError, is_loopback
+from sidetone.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from eventlog.emitter import Emitter
@@ -88,17 +87,22 @@ def run_edge(settings: Settings, name: str) -> None:
     """
     from eventlog.lean import without_pandas
     from relay.edge import Edge, EdgeConfig
+    from sidetone import edge_endpoint
 
     without_pandas()
     # The emitter's thread gives way to the forwarding loop within half a millisecond instead of five.
     sys.setswitchinterval(0.0005)
     mine = settings.edge(name)
+    bind_host = mine.bind_host or resolve(mine.host, f"SIDETONE_EDGES, {name}")
+    internal_bind_host = mine.bind_host or resolve(mine.internal_host, f"SIDETONE_EDGES, {name}")
+    transceivers = {known.code: (known.host, known.port) for known in settings.transceivers}
+    resolved = resolve_all(transceivers, "SIDETONE_TRANSCEIVERS")
     config = EdgeConfig(
         name=mine.name,
         region=mine.region,
-        bind=(mine.host, mine.port),
-        internal_bind=(mine.internal_host, mine.internal_port),
-        transceivers={known.code: (known.host, known.port) for known in settings.transceivers},
+        bind=(bind_host, mine.port),
+        internal_bind=(internal_bind_host, mine.internal_port),
+        transceivers=resolved,
         keys={0: settings.ufrag_key_bytes()},
         host_id=socket.gethostname(),
     )
@@ -106,11 +110,17 @@ def run_edge(settings: Settings, name: str) -> None:
     try:
         edge = Edge(config, emitter)
     except OSError as error:
-        raise SettingsError(f"edge {name}: {address_problem(error, mine.host, mine.port, 'edges')}") from None
+        raise SettingsError(f"edge {name}: {address_problem(error, bind_host, mine.port, 'edges')}") from None
     with ExitStack() as ending:
+        if settings.edge_port is not None:
+            try:
+                ending.enter_context(edge_endpoint.serving(edge, settings.edge_port))
+            except OSError as error:
+                raise SettingsError(address_problem(error, "127.0.0.1", settings.edge_port, "edge_port")) from None
         emitter.start()
         ending.callback(emitter.close)
         stop = process.stop_event()
+        follow_in_background(transceivers, resolved, edge.know, stop)
         process.notify_ready()
         edge.run(stop)
 
@@ -138,19 +148,24 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     mine = settings.transceiver(code)
     sock = bind(settings.signalling_host, settings.signalling_port, "signalling_port")
     emitter = _emitter(settings, "transceiver", settings.transceiver_region)
+    bind_host = mine.bind_host
+    if bind_host is None:
+        bind_host = await asyncio.to_thread(resolve, mine.host, "SIDETONE_TRANSCEIVERS")
+    places = {f"{edge.name} for clients": (edge.host, edge.port) for edge in settings.edges}
+    places |= {f"{edge.name} inside": (edge.internal_host, edge.internal_port) for edge in settings.edges}
+    resolved = await asyncio.to_thread(resolve_all, places, "SIDETONE_EDGES")
+
+    def edges(known: Mapping[str, tuple[str, int]]) -> tuple[EdgeAddress, ...]:
+        return tuple(
+            EdgeAddress(edge.name, edge.region, known[f"{edge.name} for clients"], known[f"{edge.name} inside"])
+            for edge in settings.edges
+        )
+
     config = TransceiverConfig(
         code=mine.code,
         region=settings.transceiver_region,
-        bind=(mine.host, mine.port),
-        edges=tuple(
-            EdgeAddress(
-                name=edge.name,
-                region=edge.region,
-                advertised=(edge.host, edge.port),
-                internal=(edge.internal_host, edge.internal_port),
-            )
-            for edge in settings.edges
-        ),
+        bind=(bind_host, mine.port),
+        edges=edges(resolved),
         ufrag_key=settings.ufrag_key_bytes(),
         host_id=socket.gethostname(),
         model=ModelConfig(name=settings.model, seed=settings.model_seed, think_median_ms=settings.think_ms),
@@ -163,14 +178,24 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     except OSError as error:
         sock.close()
         raise SettingsError(
-            f"transceiver {mine.code}: {address_problem(error, mine.host, mine.port, 'transceivers')}"
+            f"transceiver {mine.code}: {address_problem(error, bind_host, mine.port, 'transceivers')}"
         ) from None
+    loop = asyncio.get_running_loop()
+
+    def moved(now: Mapping[str, tuple[str, int]]) -> None:
+        for edge in edges(now):
+            loop.call_soon_threadsafe(transceiver.add_edge, edge)
+
+    ending = threading.Event()
+    follow_in_background(places, resolved, moved, ending)
     emitter.start()
     try:
         serving = asyncio.create_task(serve(create_app(transceiver), sock, settings, stop))
+        process.settle_memory()
         process.notify_ready()
         await serving
     finally:
+        ending.set()
         await transceiver.aclose()
         await asyncio.to_thread(emitter.close)
 
@@ -185,13 +210,17 @@ def run_collector(settings: Settings) -> None:
     from collector import CollectorConfig, CollectorHaltedError
     from collector import run_collector as collect
 
+    host, port, user, password = settings.store()
+
     async def run() -> None:
         await collect(
             CollectorConfig(metrics_port=settings.collector_port),
             log_opener(settings),
-            settings.store_host,
-            settings.store_port,
+            host,
+            port,
             process.async_stop_event(),
+            store_user=user,
+            store_password=password,
             on_ready=process.notify_ready,
         )
 
@@ -226,7 +255,7 @@ def run_api(settings: Settings) -> None:
 
     async def run() -> None:
         sock = bind(settings.api_host, settings.api_port, "api_port")
-        app = create_app(settings.store_host, settings.store_port)
+        app = create_app(*settings.store())
         stop = process.async_stop_event()
         process.notify_ready()
         await serve(app, sock, settings, stop)
@@ -238,39 +267,30 @@ def run_dashboard(settings: Settings) -> None:
     """Serve the dashboard until SIGTERM.
 
     Raises:
-        SettingsError: it would be open to the network, or its port cannot be had.
+        SettingsError: its port cannot be had.
 
     """
+    from streamlit.starlette import App
     from streamlit.web import bootstrap
 
     import dashboards
 
-    if not is_loopback(settings.dashboard_host):
-        raise SettingsError(
-            "the dashboard has no log-in of its own: keep it on 127.0.0.1 and put a proxy that authenticates before it"
-        )
-    bind(settings.dashboard_host, settings.dashboard_port, "dashboard_port").close()
+    sock = bind(settings.dashboard_host, settings.dashboard_port, "dashboard_port")
     # The page script runs in this process and asks for the store the way any process of ours is told: by environment.
     os.environ.update(settings.as_environment())
-    options = {
-        "server_address": settings.dashboard_host,
-        "server_port": settings.dashboard_port,
-        "server_headless": True,
-        "server_fileWatcherType": "none",
-        "browser_gatherUsageStats": False,
-    }
-    bootstrap.load_config_options(options)
-    health = f"http://{settings.dashboard_host}:{settings.dashboard_port}/_stcore/health"
-    threading.Thread(target=_notify_when_healthy, args=(health,), daemon=True).start()
-    bootstrap.run(str(Path(dashboards.__file__).with_name("app.py")), False, [], options)
+    bootstrap.load_config_options(
+        {
+            "server_address": settings.dashboard_host,
+            "server_port": settings.dashboard_port,
+            "server_headless": True,
+            "server_fileWatcherType": "none",
+            "browser_gatherUsageStats": False,
+        }
+    )
+    app = App(Path(dashboards.__file__).with_name("app.py"))
 
+    async def run() -> None:
+        stop = process.async_stop_event()
+        await serve(app, sock, settings, stop, lifespan="on", on_ready=process.notify_ready)
 
-def _notify_when_healthy(url: str) -> None:
-    import httpx
-
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url, timeout=1).is_success:
-                break
-        time.sleep(0.1)
-    process.notify_ready()
+    asyncio.run(run())

@@ -5,21 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hmac
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
 import uvicorn
 
-from sidetone.settings import Settings, SettingsError, is_loopback
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+from sidetone.guard import App, guarded
+from sidetone.settings import Settings, SettingsError
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -55,40 +48,47 @@ def address_problem(error: OSError, host: str, port: int, setting: str) -> str:
     return f"{host}:{port} cannot be listened on ({error.strerror}); {remedy}"
 
 
-def guarded(app: App, host: str, token: str | None) -> App:
-    """Ask for the bearer token on everything but health checks when the address is reachable from outside."""
-    if is_loopback(host):
-        return app
-    if token is None:
-        raise SettingsError(f"listening on {host} needs a token: set SIDETONE_TOKEN")
-    wanted = f"Bearer {token}".encode()
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
 
-    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope.get("headers", ()))
-        allowed = scope["type"] == "lifespan" or scope.get("path") in _OPEN_PATHS
-        if allowed or hmac.compare_digest(headers.get(b"authorization", b""), wanted):
-            await app(scope, receive, send)
-            return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 401,
-                "headers": [(b"www-authenticate", b"Bearer"), (b"content-type", b"text/plain")],
-            }
-        )
-        await send({"type": "http.response.body", "body": b"A bearer token is needed here (SIDETONE_TOKEN).\n"})
-
-    return guard
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
 
 
-async def serve(app: App, sock: socket.socket, settings: Settings, stop: asyncio.Event) -> None:
-    """Serve `app` on a bound socket until `stop`; open requests get 2 s to end."""
+async def serve(
+    app: App,
+    sock: socket.socket,
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    lifespan: Literal["on", "off"] = "off",
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve `app` on a bound socket until `stop`; open requests get 2 s to end.
+
+    Args:
+        app: what is served.
+        sock: from `bind`.
+        settings: the token comes from there.
+        stop: ends it.
+        lifespan: `on` for an app that has to be started and stopped.
+        on_ready: called once, when requests are answered.
+
+    """
     host = sock.getsockname()[0]
     token = settings.token.get_secret_value() if settings.token else None
     config = uvicorn.Config(
-        guarded(app, host, token), log_level="warning", access_log=False, timeout_graceful_shutdown=2, lifespan="off"
+        guarded(app, host, token),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=2,
+        lifespan=lifespan,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, on_ready)
     # The role handles signals itself: its parts have to end in order.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
     serving = asyncio.create_task(server.serve(sockets=[sock]))

@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -35,7 +36,25 @@ def _ip(value: str) -> str:
         raise ValueError(f"{value!r} is not an IP address") from None
 
 
-Host = Annotated[str, AfterValidator(_ip)]
+def _host(value: str) -> str:
+    # RFC 1123, section 2.1: labels of letters, digits and hyphens; one of digits only at the end would be an address.
+    name = re.fullmatch(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*", value)
+    if name is not None and len(value) <= _HOST_CHARS_MAX and not value.rpartition(".")[2].isdigit():
+        return value
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is neither a host name nor an IP address") from None
+
+
+_HOST_CHARS_MAX = 253
+
+BindHost = Annotated[str, AfterValidator(_ip)]
+"""Where something listens."""
+
+Host = Annotated[str, AfterValidator(_host)]
+"""Where something is reached; a name is resolved when it is used."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -45,7 +64,7 @@ def is_loopback(host: str) -> bool:
 
 
 class EdgeSetting(BaseModel, extra="forbid"):
-    """One edge: where clients reach it and where transceivers do."""
+    """One edge: where clients reach it and where transceivers do; in a container it may listen elsewhere."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
     region: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")
@@ -53,14 +72,16 @@ class EdgeSetting(BaseModel, extra="forbid"):
     port: Port
     internal_host: Host = "127.0.0.1"
     internal_port: Port
+    bind_host: BindHost | None = None
 
 
 class TransceiverSetting(BaseModel, extra="forbid"):
-    """One transceiver: the code that its ufrags carry and where edges reach it."""
+    """One transceiver: the code that its ufrags carry and where edges reach it; it may listen elsewhere."""
 
     code: str = Field(pattern=r"^[A-Za-z0-9+/]{4}$")
     host: Host = "127.0.0.1"
     port: Port
+    bind_host: BindHost | None = None
 
 
 def _default_edges() -> list[EdgeSetting]:
@@ -102,15 +123,22 @@ class Settings(BaseSettings):
 
     store_host: Host = Field("127.0.0.1", description="ClickHouse's HTTP interface.")
     store_port: Port = Field(8123, description="ClickHouse's HTTP port.")
+    store_user: str = Field("default", description="ClickHouse user.")
+    store_password: SecretStr | None = Field(None, description="Password of that user.")
 
-    signalling_host: Host = Field("127.0.0.1", description="Where the transceiver answers calls over HTTP.")
+    signalling_host: BindHost = Field("127.0.0.1", description="Where the transceiver answers calls over HTTP.")
     signalling_port: Port = Field(8080, description="Port of the transceiver's HTTP interface.")
-    api_host: Host = Field("127.0.0.1", description="Where the query API listens.")
+    api_host: BindHost = Field("127.0.0.1", description="Where the query API listens.")
     api_port: Port = Field(8090, description="Port of the query API.")
-    dashboard_host: Host = Field("127.0.0.1", description="Where the dashboard listens.")
+    dashboard_host: BindHost = Field("127.0.0.1", description="Where the dashboard listens.")
     dashboard_port: Port = Field(8501, description="Port of the dashboard.")
     collector_port: Port = Field(8091, description="Port of the collector's health and metrics, loopback only.")
-    token: SecretStr | None = Field(None, description="Bearer token; required to listen beyond loopback.")
+    edge_port: Port | None = Field(
+        None, description="Port of an edge's health and metrics, loopback only; not served if unset."
+    )
+    token: SecretStr | None = Field(
+        None, description="Token that callers, programs and browsers must have; required to listen beyond loopback."
+    )
 
     edges: list[EdgeSetting] = Field(default_factory=_default_edges, description="Every edge there is, as JSON.")
     transceivers: list[TransceiverSetting] = Field(
@@ -171,6 +199,11 @@ class Settings(BaseSettings):
         """Path of the SQLite log."""
         return self.log_path.expanduser().absolute() if self.log_path else self.data_dir / "log.sqlite"
 
+    def store(self) -> tuple[str, int, str, str]:
+        """Return the store's host and port, and a user of it with the password."""
+        password = self.store_password.get_secret_value() if self.store_password else ""
+        return self.store_host, self.store_port, self.store_user, password
+
     @property
     def store_dir(self) -> Path:
         """Data path of the embedded store."""
@@ -186,7 +219,7 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr):
                 text = value.get_secret_value()
             elif isinstance(value, list):
-                text = json.dumps([item.model_dump() for item in value])
+                text = json.dumps([item.model_dump(exclude_none=True) for item in value])
             else:
                 text = str(value)
             environment[f"SIDETONE_{name.upper()}"] = text

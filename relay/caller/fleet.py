@@ -55,6 +55,7 @@ class FleetConfig:
         scripts: names of built-in scripts (see `relay.caller.script`), dealt out to the calls of each region in turn.
         speech: recordings that the callers say in place of the shipped questions.
         stagger_s: time between two calls' starts, so that handshakes do not starve voice of CPU.
+        token: bearer token for the signalling server, if it asks for one.
 
     """
 
@@ -66,6 +67,7 @@ class FleetConfig:
     scripts: Sequence[str] = ("simple",)
     speech: Sequence[Path] = ()
     stagger_s: float = 0.1
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -158,7 +160,8 @@ async def _run(config: FleetConfig, notify: Progress, stop: asyncio.Event, round
     # Encoding takes a core for a second; not while calls run, and not in the loop.
     phrasebook = await asyncio.to_thread(_phrasebook, config, chosen)
     reports: deque[CallReport] = deque(maxlen=REMEMBERED)
-    async with httpx.AsyncClient(timeout=SIGNALLING_S) as http, asyncio.TaskGroup() as group:
+    headers = {"authorization": f"Bearer {config.token}"} if config.token else {}
+    async with httpx.AsyncClient(timeout=SIGNALLING_S, headers=headers) as http, asyncio.TaskGroup() as group:
         setting = _Setting(http, phrasebook, notify, stop, reports)
         for number in range(config.calls):
             group.create_task(_call_repeatedly(config, chosen, number, setting, rounds))

@@ -6,7 +6,7 @@ import gc
 import selectors
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -89,6 +89,7 @@ class Edge:
         self._next_log_ns = time.monotonic_ns() + _LOG_NS
         self._telemetry_errors = 0
         self._logged: Counters | None = None
+        self._turned_ns = time.monotonic_ns()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -99,6 +100,20 @@ class Edge:
     def internal_address(self) -> tuple[str, int]:
         """Where transceivers send, and what they see as the edge's source."""
         return self._internal.address
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the loop last looked at its sockets; an idle one does it ten times a second."""
+        return (time.monotonic_ns() - self._turned_ns) / _NS
+
+    def know(self, transceivers: Mapping[str, tuple[str, int]]) -> None:
+        """Forward to and listen to these transceivers from now on; may be called from any thread.
+
+        Args:
+            transceivers: code → numeric address, in place of all that the configuration named.
+
+        """
+        self._router.know(transceivers)
 
     def run(self, stop: threading.Event) -> None:
         """Forward until `stop` is set; then hand all captured facts on, close the sockets and return.
@@ -155,7 +170,7 @@ class Edge:
     def _turn(self) -> None:
         for key, _ in self._selector.select(0 if self._chores else self._idle_s()):
             key.data()
-        now_ns = time.monotonic_ns()
+        self._turned_ns = now_ns = time.monotonic_ns()
         self._plan(now_ns)
         if self._chores:
             self._work(until_ns=now_ns + _SLICE_NS)

@@ -8,7 +8,7 @@ originates nothing, so nobody can make it send more than they sent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from relay import stun
@@ -40,8 +40,7 @@ class Router:
     """Routes both directions over one flow table and feeds the taps."""
 
     def __init__(self, config: EdgeConfig, flows: FlowTable, capture: Capture) -> None:
-        self._transceivers = dict(config.transceivers)
-        self._codes = {address: code for code, address in self._transceivers.items()}
+        self.know(config.transceivers)
         self._keys = dict(config.keys)
         self._flows = flows
         self._capture = capture
@@ -50,6 +49,11 @@ class Router:
         self.dropped: Counter[str] = Counter()
         self.forwarded_up = 0
         self.forwarded_down = 0
+
+    def know(self, transceivers: Mapping[str, Address]) -> None:
+        """Replace the allow-list of transceivers by code; flows that are open keep theirs."""
+        self._transceivers = dict(transceivers)
+        self._codes = {address: code for code, address in self._transceivers.items()}
 
     def up(self, batch: Iterable[Datagram], now_ns: int) -> list[Outgoing]:
         """Route datagrams from clients. `now_ns` is monotonic."""

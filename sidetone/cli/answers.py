@@ -100,7 +100,7 @@ def _asking(store_host: str | None, store_port: int | None) -> Iterator[Any]:
 
     settings = load(store_host=store_host, store_port=store_port)
     try:
-        client = connect(settings.store_host, settings.store_port)
+        client = connect(*settings.store())
         yield lambda name, params: run(client, name, params)
     except QuestionError as error:
         raise SettingsError(str(error)) from None

@@ -61,7 +61,9 @@ def call(
         seconds=seconds,
         scripts=script or known,
         speech=speech or [],
+        token=settings.token.get_secret_value() if settings.token else None,
     )
+    process.settle_memory()
     report = asyncio.run(_called(config))
     if json:
         output.json_object(report)

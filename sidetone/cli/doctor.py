@@ -134,8 +134,14 @@ def _ports(settings: Settings) -> str:
             (socket.SOCK_STREAM, "api_port", settings.api_host, settings.api_port),
             (socket.SOCK_STREAM, "dashboard_port", settings.dashboard_host, settings.dashboard_port),
             (socket.SOCK_STREAM, "collector_port", "127.0.0.1", settings.collector_port),
-            *((socket.SOCK_DGRAM, f"edge {edge.name}", edge.host, edge.port) for edge in settings.edges),
-            *((socket.SOCK_DGRAM, f"transceiver {one.code}", one.host, one.port) for one in settings.transceivers),
+            *(
+                (socket.SOCK_DGRAM, f"edge {edge.name}", edge.bind_host or edge.host, edge.port)
+                for edge in settings.edges
+            ),
+            *(
+                (socket.SOCK_DGRAM, f"transceiver {one.code}", one.bind_host or one.host, one.port)
+                for one in settings.transceivers
+            ),
         )
         if port
     ]

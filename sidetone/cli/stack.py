@@ -97,6 +97,7 @@ def _welcome(settings: Settings) -> None:
         f"  [bold]API[/]        http://{settings.api_host}:{settings.api_port}/v1/questions\n"
         f"  Facts, tables and logs are in {settings.data_dir}. Ctrl-C ends everything.\n",
         highlight=False,
+        soft_wrap=True,  # a long path must not break the lines that programs wait for
     )
 
 

@@ -5,7 +5,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from sidetone.serving import bind, guarded, serve
+from sidetone.guard import guarded
+from sidetone.serving import bind, serve
 from sidetone.settings import SettingsError, load
 
 

@@ -37,7 +37,9 @@ def test_every_setting_says_what_it_is() -> None:
     ("flags", "says"),
     [
         ({"store_port": 70_000}, "store_port"),
-        ({"store_host": "example"}, "is not an IP address"),
+        ({"signalling_host": "example"}, "is not an IP address"),
+        ({"store_host": "exa mple"}, "neither a host name nor an IP address"),
+        ({"store_host": "10.0.0.256"}, "neither a host name nor an IP address"),
         ({"signalling_host": "0.0.0.0"}, "SIDETONE_TOKEN"),
         ({"edges": []}, "edges must be one or more"),
         ({"ufrag_key": "not hex"}, "openssl rand -hex 32"),

@@ -1,0 +1,136 @@
+"""Host names become the numeric addresses that voice needs, at a role's start and again when they move.
+
+A container's name is known from the moment it starts and may mean another address when it is made anew, so roles wait
+for names for a while and look at them again while they run.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from sidetone.settings import SettingsError
+
+Address = tuple[str, int]
+
+WAIT_S: Final = 30.0
+"""How long a role waits at its start for a name that is not known yet."""
+
+LOOK_AGAIN_S: Final = 5.0
+
+_RETRY_S: Final = 0.5
+
+_log = structlog.get_logger("sidetone.addresses")
+
+
+def is_numeric(host: str) -> bool:
+    """Tell whether this is an IP address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def look_up(host: str) -> str:
+    """Return the numeric address of a host, IPv4 before IPv6.
+
+    Raises:
+        OSError: nobody knows the name now.
+
+    """
+    if is_numeric(host):
+        return host
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    return str(min(found, key=lambda info: info[0] != socket.AF_INET)[4][0])
+
+
+def resolve(host: str, setting: str, *, wait_s: float = WAIT_S) -> str:
+    """Return the numeric address of a host, waiting for its name to become known.
+
+    Args:
+        host: name or address.
+        setting: where the host comes from, for the error: `SIDETONE_EDGES, edge eu-west-1`.
+        wait_s: how long to wait for the name.
+
+    Raises:
+        SettingsError: the name was not known in time.
+
+    """
+    deadline = time.monotonic() + wait_s
+    waiting = False
+    while True:
+        try:
+            return look_up(host)
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise SettingsError(
+                    f"no address is known for the host {host!r} ({error.strerror}), waited {wait_s:g} s; start that "
+                    f"host, or correct its name in {setting}"
+                ) from None
+            if not waiting:
+                waiting = True
+                _log.info("waiting for a host's address", host=host, setting=setting)
+            time.sleep(_RETRY_S)
+
+
+def resolve_all(places: Mapping[str, Address], setting: str, *, wait_s: float = WAIT_S) -> dict[str, Address]:
+    """Return named hosts and ports with their hosts resolved.
+
+    Raises:
+        SettingsError: a name was not known in time.
+
+    """
+    return {name: (resolve(host, f"{setting}, {name}", wait_s=wait_s), port) for name, (host, port) in places.items()}
+
+
+def follow(
+    places: Mapping[str, Address],
+    known: Mapping[str, Address],
+    moved: Callable[[dict[str, Address]], None],
+    stop: threading.Event,
+    *,
+    every_s: float = LOOK_AGAIN_S,
+) -> None:
+    """Call `moved` with all addresses whenever a name means another one, until `stop`; blocking.
+
+    A name that is unknown for the moment keeps its last address.
+
+    Args:
+        places: hosts and ports by name, as in the settings.
+        known: the same as first resolved.
+        moved: told about all of them, on this thread.
+        stop: ends it.
+        every_s: time between two looks.
+
+    """
+    now = dict(known)
+    while not stop.wait(every_s):
+        seen = dict(now)
+        for name, (host, port) in places.items():
+            try:
+                seen[name] = (look_up(host), port)
+            except OSError as error:
+                _log.debug("a host's address is not known", host=host, detail=error.strerror)
+        if seen != now:
+            _log.info("addresses changed", was=now, now=seen)
+            now = seen
+            moved(dict(now))
+
+
+def follow_in_background(
+    places: Mapping[str, Address],
+    known: Mapping[str, Address],
+    moved: Callable[[dict[str, Address]], None],
+    stop: threading.Event,
+) -> None:
+    """Do what `follow` does on a thread of its own, if there is any name among the hosts."""
+    if all(is_numeric(host) for host, _ in places.values()):
+        return
+    threading.Thread(target=follow, args=(places, known, moved, stop), name="addresses", daemon=True).start()

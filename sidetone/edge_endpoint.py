@@ -1,0 +1,109 @@
+"""An edge's `/metrics`, `/healthz` and `/readyz` on a loopback port, served by a thread beside its loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from relay.edge import Counters
+
+STUCK_AFTER_S: Final = 5.0
+"""A loop that has not looked at its sockets for so long forwards nothing."""
+
+
+class Watched(Protocol):
+    """What an edge shows."""
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since its loop last turned."""
+
+    def counters(self) -> Counters:
+        """What it did since it started."""
+
+
+class _Metrics(Collector):
+    def __init__(self, edge: Watched) -> None:
+        self._edge = edge
+
+    def collect(self) -> Iterable[Metric]:
+        counters = self._edge.counters()
+        yield GaugeMetricFamily("sidetone_edge_flows", "Flows open now", counters.flows)
+        yield CounterMetricFamily("sidetone_edge_flows_opened", "Flows opened", counters.flows_opened)
+        yield _by("sidetone_edge_flows_closed", "Flows closed", "reason", counters.flows_closed)
+        forwarded = {"up": counters.forwarded_up, "down": counters.forwarded_down}
+        yield _by("sidetone_edge_forwarded_datagrams", "Datagrams forwarded", "direction", forwarded)
+        yield _by("sidetone_edge_dropped_datagrams", "Datagrams not forwarded", "reason", counters.dropped)
+        yield CounterMetricFamily(
+            "sidetone_edge_overflowed_datagrams", "Datagrams that the kernel dropped unread", counters.overflowed
+        )
+        yield CounterMetricFamily("sidetone_edge_captured_packets", "RTP packets seen", counters.captured)
+        yield _by("sidetone_edge_emitted_facts", "Facts handed on", "fact", counters.emitted)
+        yield _by(
+            "sidetone_edge_shed_rows",
+            "Rows that became no fact",
+            "fact",
+            {fact: sum(reasons.values()) for fact, reasons in counters.shed.items()},
+        )
+        yield GaugeMetricFamily("sidetone_edge_loop_silent_seconds", "Since the loop last turned", self._edge.silent_s)
+
+
+def _by(name: str, what: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, what, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
+
+
+@contextmanager
+def serving(edge: Watched, port: int) -> Iterator[int]:
+    """Serve while entered; gives the port in use.
+
+    Args:
+        edge: whose health and metrics.
+        port: loopback port; 0 takes a free one.
+
+    Raises:
+        OSError: the port cannot be had.
+
+    """
+    registry = CollectorRegistry()
+    registry.register(_Metrics(edge))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, kind = HTTPStatus.OK, "text/plain"
+            if self.path == "/metrics":
+                kind, body = CONTENT_TYPE_LATEST, generate_latest(registry)
+            elif self.path in {"/healthz", "/readyz"}:
+                body = b"ok\n"
+                if edge.silent_s > STUCK_AFTER_S:
+                    status = HTTPStatus.SERVICE_UNAVAILABLE
+                    body = f"the forwarding loop has not turned for {edge.silent_s:.0f} s\n".encode()
+            else:
+                status, body = HTTPStatus.NOT_FOUND, b"try /metrics, /healthz or /readyz\n"
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing; scrapes come every few seconds."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="edge-endpoint", daemon=True).start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
