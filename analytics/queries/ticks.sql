@@ -7,6 +7,7 @@
 -- column region text : region of the edge
 -- column ticks count : ticks of 20 ms, both directions
 -- column underruns count : ticks for which voice was due and none was ready
+-- column late_ticks count : ticks that ran one tick (20 ms) or more after they were due
 -- column concealed count : incoming ticks that were concealed
 -- column discarded_late count : incoming packets that came too late to be played
 -- column lateness_ms_p50 ms : how long after it was due a tick ran, median
@@ -16,6 +17,7 @@ SELECT
     toString(f.region) AS region,
     count() AS ticks,
     countIf(f.underrun) AS underruns,
+    countIf(f.lateness_us >= 20000) AS late_ticks,
     countIf(f.kind = 'concealed') AS concealed,
     countIf(f.kind = 'discarded_late') AS discarded_late,
     quantileExact(0.5)(f.lateness_us) / 1000 AS lateness_ms_p50,

@@ -20,7 +20,7 @@ class Counters(Collector):
     def __init__(self) -> None:
         self.sessions = 0
         self.packets: Counter[str] = Counter()  # tap
-        self.underruns: Counter[str] = Counter()  # direction
+        self.underruns = 0
         self.closed: Counter[tuple[str, ...]] = Counter()  # who, reason
         self.refused: Counter[str] = Counter()  # offers, by reason
         self.messages: Counter[str] = Counter()  # from clients by data channel, by verdict
@@ -49,7 +49,9 @@ class Counters(Collector):
         yield GaugeMetricFamily("sidetone_transceiver_sessions", "Calls held now", value=self.sessions)
         yield _family("packets", "RTP packets", ("tap",), _keyed(self.packets))
         yield _family("drops", "Datagrams not used", ("reason",), _keyed(self._drops))
-        yield _family("underruns", "Frames due and not ready", ("direction",), _keyed(self.underruns))
+        yield CounterMetricFamily(
+            "sidetone_transceiver_underruns", "Voiced frames that did not leave in their 20 ms", value=self.underruns
+        )
         yield _family("closed", "Calls that ended", ("who", "reason"), self.closed)
         yield _family("refused_offers", "Offers not answered", ("reason",), _keyed(self.refused))
         yield _family("client_messages", "Data channel messages", ("verdict",), _keyed(self.messages))

@@ -36,6 +36,9 @@ from voice.turns import TurnEvent
 
 TAP: Final = "transceiver_out"
 
+LATE_TICK_US: Final = 20_000
+"""A tick this late missed its place altogether."""
+
 REPORT_TICKS: Final = 50
 """A sender report per second: RFC 3550 would allow more on such bandwidth, and it gives the client a round trip."""
 
@@ -200,7 +203,9 @@ class Session:
         self._sent_packet(packet, len(data), sent_ns)
         self._conversation.sent(sent_ns, voiced=packet.voiced)
         lateness_us = (now_ns - due_ns) // 1000
-        self._shared.counters.underruns["out"] += starved
+        # Voice that leaves after its own 20 ms are over was missing from them, whoever was late.
+        underrun = starved or (packet.voiced and lateness_us >= LATE_TICK_US)
+        self._shared.counters.underruns += underrun
         self.facts.frame(
             sent_ns,
             mono_ns=now_ns,
@@ -210,7 +215,7 @@ class Session:
             kind="silence" if pcm is None else "played",
             rtp_ts=packet.header.timestamp,
             lateness_us=lateness_us,
-            underrun=starved,
+            underrun=underrun,
             level_dbov=packet.level_dbov,
             vad=packet.voiced,
         )

@@ -56,6 +56,8 @@ async def account(settings: Settings, fleet: dict[str, Any]) -> dict[str, Any]:
         "truth": compare(fleet["calls"], turns).to_dict(),
         "injected": injected,
         "underruns": underruns,
+        "ticks": sum(row["ticks"] for row in ticks),
+        "late_ticks": sum(row["late_ticks"] for row in ticks),
         "tick_lateness_ms_p99": max((row["lateness_ms_p99"] for row in ticks), default=None),
     }
 

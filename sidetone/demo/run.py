@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -85,6 +86,7 @@ async def run_demo(
             await process.until(stop, callers.ended())
             await callers.hang_up()
             fleet = await _report_of(callers, stop)
+        (settings.data_dir / "callers.json").write_text(json.dumps(fleet))
         report("calls ended; the last facts are on their way into the store")
         await stack.stop(up_to=_STORE_STOPS_AFTER)
         result = await account(settings, fleet)
@@ -139,7 +141,7 @@ async def _first_turn(settings: Settings, started: float, report: Callable[[str]
         except analytics.StoreUnavailableError:
             return False  # it is still starting
         try:
-            return any(analytics.run(client, "overview", {"from": "now-1d"}).column("turns"))
+            return any(analytics.run(client, "answers_stored").column("answers"))
         except analytics.QuestionError:
             return False  # it has no tables yet
         finally:
