@@ -1,7 +1,8 @@
 """The collector keeps facts: it moves chunks from the event log into the store's tables, each once in effect.
 
 migrations/*.sql, migrate.py: tables and rollups, brought up to date. ranges.py: whole messages become a planned range.
-blocks.py: a range's chunks become one Arrow block per UTC day, each with its token. writer.py: a block becomes rows.
+ledger.py: which chunks are stored, so that one sent twice is taken once. blocks.py: a range's chunks become one Arrow
+block per UTC day, each with its token. writer.py: a block becomes rows.
 collector.py: the loop that commits the intent, inserts, commits the effect, and replays what a crash left open.
 progress.py, metrics.py, endpoint.py: what it tells about that. service.py: the process around it.
 """

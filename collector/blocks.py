@@ -15,6 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collector.ledger import PartitionLedger, Taken
 from collector.ranges import Intent, Range
 from eventlog.cloudevents import open_chunk
 from eventlog.codec import ChunkError
@@ -29,6 +30,20 @@ would become as many parts on disk."""
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
 _END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _SCHEMA_MESSAGES: Final = {fact.name: pa.ipc.read_message(fact.schema.serialize()) for fact in FACTS.values()}
+
+CHUNKS: Final = "chunks"
+_CHUNK_FIELDS: Final[list[pa.Field[Any]]] = [
+    pa.field("topic", pa.string(), nullable=False),
+    pa.field("partition", pa.uint32(), nullable=False),
+    pa.field("offset", pa.uint64(), nullable=False),
+    pa.field("ce_source", pa.string(), nullable=False),
+    pa.field("ce_type", pa.string(), nullable=False),
+    pa.field("ce_sequence", pa.uint64(), nullable=False),
+    pa.field("rows", pa.uint64(), nullable=False),
+    pa.field("epoch", pa.string(), nullable=False),
+    pa.field("appended_ns", pa.timestamp("ns", tz="UTC"), nullable=False),
+]
+_CHUNK_SCHEMA: Final = pa.schema(_CHUNK_FIELDS)
 
 DEAD_LETTERS: Final = "dead_letters"
 _DEAD_FIELDS: Final[list[pa.Field[Any]]] = [
@@ -85,7 +100,9 @@ class Opened:
         messages: number of messages.
         bytes: of their values.
         appended_ns: when each was appended, UTC by the log's clock.
-        blocks: facts by day, then the dead letters if there are any.
+        blocks: facts by day, then the dead letters if there are any, then the ledger's rows.
+        taken: chunks that are in the blocks, in offset order.
+        repeated: chunks that were dropped because they are stored already, from an earlier offset.
         dead: messages refused, in offset order.
         rows: facts in the blocks.
         late_rows: of them, observed longer ago than the limit when they were appended.
@@ -100,6 +117,8 @@ class Opened:
     bytes: int
     appended_ns: tuple[int, ...]
     blocks: tuple[Block, ...]
+    taken: tuple[Taken, ...]
+    repeated: int
     dead: tuple[DeadLetter, ...]
     rows: int
     late_rows: int
@@ -109,24 +128,37 @@ class Opened:
 
     def without_data(self) -> Opened:
         """Return what is left to report once the blocks are stored."""
-        return replace(self, blocks=(), dead=())
+        return replace(self, blocks=(), taken=(), dead=())
 
 
-def open_range(source: Range, *, late_after_s: float) -> Opened:
-    """Verify and decode every message of a range. Blocking and heavy; raises nothing for what a message holds."""
+def open_range(source: Range, ledger: PartitionLedger | None = None, *, late_after_s: float) -> Opened:
+    """Verify and decode every message of a range. Blocking and heavy; raises nothing for what a message holds.
+
+    Args:
+        source: the range.
+        ledger: what was taken from the partition before the range; None if nothing was.
+        late_after_s: see `CollectorConfig`.
+
+    """
     dead: list[DeadLetter] = []
     days: defaultdict[tuple[str, int], list[_Piece]] = defaultdict(list)
-    rows = late = 0
+    taken: dict[tuple[str, str, int], Taken] = {}
+    rows = late = repeated = 0
     good: list[bool] = []
     for message in source.messages:
         try:
-            fact, _, batch = open_chunk(message)
+            fact, header, batch = open_chunk(message)
             pieces = split_days(batch)
         except ChunkError as error:
             dead.append(DeadLetter(message, error.reason, error.detail))
             good.append(False)
             continue
         good.append(True)
+        name = (header.source, header.type, header.sequence)
+        if name in taken or (ledger is not None and header in ledger):
+            repeated += 1
+            continue
+        taken[name] = Taken(*name, message.offset, batch.num_rows, message.appended_ns)
         for day, piece in pieces:
             data = pa.py_buffer(message.value) if len(pieces) == 1 else _stream(piece)
             days[fact.name, day].append(_Piece(piece, data))
@@ -135,6 +167,8 @@ def open_range(source: Range, *, late_after_s: float) -> Opened:
     blocks = [_fact_block(source, FACTS[name], day, days[name, day]) for name, day in sorted(days)]
     if dead:
         blocks.append(_dead_block(source, dead))
+    if taken:
+        blocks.append(_ledger_block(source, list(taken.values())))
     head, tail, longest = _poison_runs(good)
     return Opened(
         intent=source.intent,
@@ -142,6 +176,8 @@ def open_range(source: Range, *, late_after_s: float) -> Opened:
         bytes=source.bytes,
         appended_ns=tuple(message.appended_ns for message in source.messages),
         blocks=tuple(blocks),
+        taken=tuple(taken.values()),
+        repeated=repeated,
         dead=tuple(dead),
         rows=rows,
         late_rows=late,
@@ -218,6 +254,25 @@ def _joined(fact: FactType, pieces: list[_Piece]) -> pa.Buffer:
 
 def _messages(data: pa.Buffer) -> list[pa.Message]:
     return list(pa.ipc.MessageReader.open_stream(data))
+
+
+def _ledger_block(source: Range, taken: list[Taken]) -> Block:
+    """Return the ledger's rows of a range, the last of its blocks: a chunk that stands in the ledger is stored."""
+    where, count = source.intent.where, len(taken)
+    columns: list[Any] = [
+        [where.topic] * count,
+        [where.partition] * count,
+        [chunk.offset for chunk in taken],
+        [chunk.source for chunk in taken],
+        [chunk.type for chunk in taken],
+        [chunk.sequence for chunk in taken],
+        [chunk.rows for chunk in taken],
+        [source.intent.epoch] * count,
+        [chunk.appended_ns for chunk in taken],
+    ]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, _CHUNK_SCHEMA, strict=True)]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=_CHUNK_SCHEMA)
+    return Block(CHUNKS, tuple(_CHUNK_SCHEMA.names), source.intent.token("chunks"), count, _stream(batch))
 
 
 def _dead_block(source: Range, dead: list[DeadLetter]) -> Block:

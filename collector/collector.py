@@ -17,8 +17,9 @@ import asyncio
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
 import stamina
@@ -27,6 +28,7 @@ import structlog
 from collector.blocks import Block, Opened, open_range
 from collector.config import CollectorConfig
 from collector.errors import PoisonError
+from collector.ledger import Ledger
 from collector.progress import Observer, Progress, Stage
 from collector.ranges import Intent, Planner, Range
 from collector.writer import ClientFactory, StoreUnavailableError, Writer
@@ -87,6 +89,7 @@ class Collector:
         self._passed: dict[TopicPartition, int] = {}
         self._targets: dict[TopicPartition, int] = {}
         self._poison: defaultdict[TopicPartition, int] = defaultdict(int)
+        self._ledger = Ledger()
         self._draining = False
         self._pool = ThreadPoolExecutor(self._config.workers, thread_name_prefix="collector")
         self._slots = asyncio.Semaphore(self._config.workers)
@@ -100,21 +103,20 @@ class Collector:
             CollectorHaltedError: it needs a person.
 
         """
-        async with self._log.subscribe(self._config.group, self._config.topics) as subscription:
-            work = asyncio.ensure_future(self._work(subscription))
-            stopping = asyncio.ensure_future(stop.wait())
-            try:
-                await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not work.done():
-                    self._draining = True
-                    await asyncio.wait({work}, timeout=self._config.stop_grace_s)
-                if work.done():
-                    work.result()
-                else:
-                    log.warning("stopped before the log's end; the next start goes on from there")
-            finally:
-                await _cancel([work, stopping])
-                self._pool.shutdown(wait=False, cancel_futures=True)
+        work = asyncio.ensure_future(self._join_and_work())
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._draining = True
+                await asyncio.wait({work}, timeout=self._config.stop_grace_s)
+            if work.done():
+                work.result()
+            else:
+                log.warning("stopped before the log's end; the next start goes on from there")
+        finally:
+            await _cancel([work, stopping])
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def drain(self) -> None:
         """Load up to where the log ends now, and return. A collector drains or runs once.
@@ -125,8 +127,7 @@ class Collector:
         """
         self._draining = True
         try:
-            async with self._log.subscribe(self._config.group, self._config.topics) as subscription:
-                await self._work(subscription)
+            await self._join_and_work()
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -141,6 +142,23 @@ class Collector:
         for where, passed in list(self._passed.items()):
             behind[where.topic] += (await self._log.bounds(where))[1] - passed
         return dict(behind)
+
+    async def _join_and_work(self) -> None:
+        async with AsyncExitStack() as stack:
+            subscription = await self._join(stack)
+            await self._work(subscription)
+
+    async def _join(self, stack: AsyncExitStack) -> Subscription:
+        while True:
+            self.alive_at = time.monotonic()
+            try:
+                for topic in self._config.topics:
+                    await self._log.partitions(topic)  # a topic that is missing is created by whoever asks first
+                member = self._log.subscribe(self._config.group, self._config.topics)
+                return await stack.enter_async_context(member)
+            except LogUnavailableError as error:
+                log.warning("event log unavailable; trying again", detail=str(error))
+                await asyncio.sleep(LOG_RETRY_S)
 
     async def _work(self, subscription: Subscription) -> None:
         while True:
@@ -177,11 +195,31 @@ class Collector:
             self._positions[where] = self._passed[where] = committed.offset
             if committed.metadata:
                 pending.append(Intent.from_metadata(where, committed.offset, committed.metadata))
+        if not await self._read_ledger(subscription, generation):
+            return
         self._planner.reset(pending)
         self._generation = generation
         self._notify(Progress(Stage.TAKEN_OVER, count=len(pending), partitions=len(self._passed)))
         for intent in pending:
             log.info("replaying a range left open", where=str(intent.where), lo=intent.lo, hi=intent.hi)
+
+    async def _read_ledger(self, subscription: Subscription, generation: int) -> bool:
+        """Learn which chunks are stored up to the positions; False if the partitions changed hands meanwhile."""
+        positions = dict(self._positions)
+
+        def unless_moved(error: Exception) -> bool:
+            if not isinstance(error, StoreUnavailableError):
+                return False
+            self._notify(Progress(Stage.REFUSED, error=str(error), kind=error.kind))
+            return subscription.generation == generation
+
+        try:
+            async for attempt in self._retries(unless_moved):
+                with attempt:
+                    self._ledger = await self._thread(lambda: self._writer.taken(positions, time.time_ns()))
+        except StoreUnavailableError:
+            return False
+        return True
 
     async def _at_end(self, subscription: Subscription) -> bool:
         for where in subscription.assignment - self._targets.keys():
@@ -207,37 +245,41 @@ class Collector:
         for batch in _rounds(ranges):
             # One commit passes the ranges before and names the next; a range of a partition replaces its position.
             positions = _passed(finished) | {r.intent.where: Committed(r.intent.lo, r.intent.metadata()) for r in batch}
-            await subscription.commit(positions)
+            await self._commit(subscription, positions)
             self._committed(finished)
             for source in batch:
                 self._notify(Progress(Stage.INTENDED, source.intent.where, source.intent))
-            finished = await _all(self._range(source) for source in batch)
+            finished = await _all(self._range(source, subscription) for source in batch)
         if finished:
-            await subscription.commit(_passed(finished))
+            await self._commit(subscription, _passed(finished))
             self._committed(finished)
 
-    async def _range(self, source: Range) -> Opened:
+    async def _commit(self, subscription: Subscription, positions: dict[TopicPartition, Committed]) -> None:
+        self._check_generation(subscription)
+        await subscription.commit(positions)
+
+    def _check_generation(self, subscription: Subscription) -> None:
+        """Refuse work planned before a rebalance, also on a partition that came back: another may have gone on."""
+        if self._generation != subscription.generation:
+            raise FencedError("the group was rebalanced since this work was planned")
+
+    async def _range(self, source: Range, subscription: Subscription) -> Opened:
         intent = source.intent
+        ledger = self._ledger.of(intent.where)
         async with self._slots:
-            opened = await self._thread(lambda: open_range(source, late_after_s=self._config.late_after_s))
+            opened = await self._thread(lambda: open_range(source, ledger, late_after_s=self._config.late_after_s))
             self._check_poison(opened)
             self._notify(Progress(Stage.OPENED, intent.where, intent, opened))
             for block in opened.blocks:
-                await self._insert(opened, block)
+                await self._insert(opened, block, subscription)
+        ledger.add(opened.taken)
         return opened.without_data()
 
-    async def _insert(self, opened: Opened, block: Block) -> None:
+    async def _insert(self, opened: Opened, block: Block, subscription: Subscription) -> None:
         intent = opened.intent
-        retries = stamina.retry_context(
-            on=StoreUnavailableError,
-            attempts=None,
-            timeout=None,
-            wait_initial=RETRY_FIRST_S,
-            wait_max=self._config.retry_max_s,
-            wait_jitter=RETRY_FIRST_S,
-        )
-        async for attempt in retries:
+        async for attempt in self._retries(StoreUnavailableError):
             with attempt:
+                self._check_generation(subscription)
                 self._notify(Progress(Stage.INSERTING, intent.where, intent, opened, block))
                 try:
                     await self._thread(lambda: self._writer.insert(block))
@@ -246,6 +288,18 @@ class Collector:
                     self._notify(refused)
                     raise
         self._notify(Progress(Stage.INSERTED, intent.where, intent, opened, block))
+
+    def _retries(self, on: type[Exception] | Callable[[Exception], bool]) -> AsyncIterator[stamina.Attempt]:
+        return aiter(
+            stamina.retry_context(
+                on=on,
+                attempts=None,
+                timeout=None,
+                wait_initial=RETRY_FIRST_S,
+                wait_max=self._config.retry_max_s,
+                wait_jitter=RETRY_FIRST_S,
+            )
+        )
 
     def _check_poison(self, opened: Opened) -> None:
         where, limit = opened.intent.where, self._config.poison_limit

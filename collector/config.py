@@ -42,7 +42,7 @@ class CollectorConfig:
     topics: tuple[str, ...] = tuple(BY_TOPIC)
     max_rows: int = MAX_BLOCK_ROWS
     max_bytes: int = 32 << 20
-    max_age_s: float = 0.5
+    max_age_s: float = 1.0
     fetch_bytes: int = 16 << 20
     workers: int = 2
     insert_timeout_s: float = 60.0

@@ -33,6 +33,7 @@ class Metrics:
         self._bytes = counter("bytes", "Bytes of messages committed", "topic")
         self._rows = counter("rows", "Facts committed", "topic")
         self._late = counter("late_rows", "Facts stored that were observed long before they were logged", "topic")
+        self._repeated = counter("repeated_chunks", "Chunks dropped because they are stored already", "topic")
         self._dead = counter("dead_letters", "Messages that could not be opened", "topic", "reason")
         self._refused = counter("insert_retries", "Inserts that the store did not confirm", "table", "kind")
         self._fenced = counter("fenced", "Times that another member took the partitions over")
@@ -89,6 +90,7 @@ class Metrics:
         self._bytes.labels(topic).inc(opened.bytes)
         self._rows.labels(topic).inc(opened.rows)
         self._late.labels(topic).inc(opened.late_rows)
+        self._repeated.labels(topic).inc(opened.repeated)
         now_ns = time.time_ns()
         for appended_ns in opened.appended_ns:
             self._freshness_s.labels(topic).observe(max(0, now_ns - appended_ns) / 1e9)
@@ -114,6 +116,7 @@ class Health:
         match progress.stage:
             case Stage.TAKEN_OVER:
                 self.joined = progress.partitions > 0
+                self.problem = ""
             case Stage.REFUSED:
                 self.problem = f"the store does not take rows: {progress.error}"
             case Stage.INSERTED:

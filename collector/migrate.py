@@ -51,6 +51,8 @@ class StoreSettings:
             over all collectors, during the longest outage after which a pending range is replayed.
         ttl_facts_days: days that raw facts are kept; None keeps them for good.
         ttl_audio_days: days that recorded audio is kept.
+        ttl_chunks_days: days that the ledger keeps chunks. Keep it above what a spool may hold: a chunk that is sent
+            again later than that would be stored twice.
         ttl_rollup_1s_days: days that one-second rollups are kept.
         ttl_rollup_1m_days: days that one-minute rollups are kept.
 
@@ -59,6 +61,7 @@ class StoreSettings:
     dedup_window: int = 10_000
     ttl_facts_days: int | None = None
     ttl_audio_days: int | None = None
+    ttl_chunks_days: int | None = None
     ttl_rollup_1s_days: int | None = None
     ttl_rollup_1m_days: int | None = None
 
@@ -68,6 +71,7 @@ class StoreSettings:
             "dedup_window": str(self.dedup_window),
             "ttl_facts": _ttl("toDateTime(observed_ns, 'UTC')", self.ttl_facts_days),
             "ttl_audio": _ttl("toDateTime(observed_ns, 'UTC')", self.ttl_audio_days),
+            "ttl_chunks": _ttl("toDateTime(appended_ns, 'UTC')", self.ttl_chunks_days),
             "ttl_rollup_1s": _ttl("second", self.ttl_rollup_1s_days),
             "ttl_rollup_1m": _ttl("minute", self.ttl_rollup_1m_days),
         }

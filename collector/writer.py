@@ -7,13 +7,15 @@ their defaults changed between ClickHouse releases (`async_insert` among them).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from collector.blocks import Block
+from collector.ledger import KEEP_NS, Ledger
+from eventlog.port import TopicPartition
 
 DATABASE: Final = "sidetone"
 
@@ -42,6 +44,24 @@ RELEASE_SETTINGS: Final[dict[str, int | str]] = {
     "use_strict_insert_block_limits": 0,
 }
 """Sent only to stores that know them."""
+
+
+TAKEN: Final = """
+    SELECT topic, partition, ce_source, ce_type, groupArray(page), groupArray(bits), max(last)
+    FROM
+    (
+        SELECT
+            topic, partition, ce_source, ce_type, intDiv(ce_sequence, 64) AS page,
+            groupBitOr(bitShiftLeft(toUInt64(1), ce_sequence % 64)) AS bits,
+            max(toUnixTimestamp64Nano(appended_ns)) AS last
+        FROM sidetone.chunks
+        WHERE topic = {topic:String} AND offset < {upto:Array(UInt64)}[indexOf({partitions:Array(UInt32)}, partition)]
+            AND appended_ns >= fromUnixTimestamp64Nano({since:Int64})
+        GROUP BY ALL
+    )
+    GROUP BY ALL
+"""
+"""A partition that is not asked for has index 0 and so position 0, and nothing stands before that."""
 
 
 class StoreUnavailableError(Exception):
@@ -88,6 +108,32 @@ class Writer:
             # A connection that failed once may be half-open; the next try starts with a new one.
             self._local.client = None
             raise _unavailable(error, f"{block.rows} rows into {DATABASE}.{block.table}") from error
+
+    def taken(self, positions: Mapping[TopicPartition, int], now_ns: int) -> Ledger:
+        """Read back which chunks are stored from before a position of each partition.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+
+        """
+        ledger = Ledger()
+        try:
+            for topic in sorted({where.topic for where, position in positions.items() if position > 0}):
+                asked = {where.partition: upto for where, upto in positions.items() if where.topic == topic}
+                parameters = {
+                    "topic": topic,
+                    "partitions": list(asked),
+                    "upto": list(asked.values()),
+                    "since": now_ns - KEEP_NS,
+                }
+                for row in self._client().query(TAKEN, parameters=parameters).result_rows:
+                    _, partition, source, kind, pages, bits, last_ns = row
+                    known = ledger.of(TopicPartition(topic, partition))
+                    known.restore(source, kind, dict(zip(pages, bits, strict=True)), last_ns)
+        except (ClickHouseError, OSError) as error:
+            self._local.client = None
+            raise _unavailable(error, f"reading {DATABASE}.chunks") from error
+        return ledger
 
     def _client(self) -> Client:
         client: Client | None = getattr(self._local, "client", None)

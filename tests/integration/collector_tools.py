@@ -6,10 +6,11 @@ rollup with sums made here from the source.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from typing import Any
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
-from collector import store_clients
+from collector import CollectorConfig, store_clients
+from eventlog.kafka import KafkaConnection, KafkaEventLog
+from eventlog.port import Committed, EventLog
 from eventlog.schema import FACTS, PACKET, TIME, UUID_TYPE, FactType
+from eventlog.sqlite import SqliteEventLog
+from eventlog.topics import declared
 from sidetone.store.process import StoreProcess
 
 SECOND_NS = 1_000_000_000
@@ -58,7 +63,7 @@ def running_store(folder: Path, port: int = 0) -> Iterator[Store]:
 
 def empty(client: Client) -> None:
     """Remove every row; the tables stay."""
-    for table in [*(fact.table for fact in FACTS.values()), *ROLLUPS, "dead_letters"]:
+    for table in [*(fact.table for fact in FACTS.values()), *ROLLUPS, "chunks", "dead_letters"]:
         client.command(f"TRUNCATE TABLE sidetone.{table}")
 
 
@@ -163,3 +168,42 @@ def _rolled_up(batches: list[pa.RecordBatch], keys: tuple[str, ...]) -> dict[tup
         per_stream = (max(changes, default=0), min(sequence), max(sequence)) if "stream" in keys else ()
         rolled[key] = sums + per_stream
     return rolled
+
+
+async def from_here(log: EventLog, config: CollectorConfig) -> None:
+    """Have a group start at the log's present end, so that tests can share a log's topics."""
+    for topic in config.topics:
+        await log.partitions(topic)  # created if missing
+    async with log.subscribe(config.group, config.topics) as subscription:
+        ends = {where: Committed((await log.bounds(where))[1]) for where in subscription.assignment}
+        await subscription.commit(ends)
+
+
+@asynccontextmanager
+async def opened_log(kind: str, folder: Path, bootstrap: Callable[[], str]) -> AsyncIterator[Callable[[], EventLog]]:
+    """Yield what opens a log of two partitions or more; all that was opened is closed at the end."""
+    opened: list[EventLog] = []
+
+    def open_log() -> EventLog:
+        if kind == "sqlite":
+            opened.append(SqliteEventLog(folder / "log.sqlite", partitions=2))
+        else:
+            topics = declared(partitions=2, replication=1)
+            opened.append(KafkaEventLog(KafkaConnection(bootstrap()), topics))
+        return opened[-1]
+
+    yield open_log
+    for log in opened:
+        await log.aclose()
+
+
+async def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until something blocking to ask holds, asking off the loop.
+
+    Raises:
+        TimeoutError: it does not.
+
+    """
+    async with asyncio.timeout(timeout_s):
+        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - the store does not call back
+            await asyncio.sleep(0.05)

@@ -71,7 +71,7 @@ def chunks(
         for number in range(count):
             batch = sample(FACTS[name], int(rng.integers(1, 40)), rng, start_ns=START_NS + number * step_ns)
             source[name].append(batch)
-            records.append(record(FACTS[name], batch, source="test", sequence=number, partition=number % 2))
+            records.append(record(FACTS[name], batch, source=f"test-{seed}", sequence=number, partition=number % 2))
     return records
 
 

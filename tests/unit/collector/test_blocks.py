@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.facts import START_NS, record, sample
-from collector import Intent, Opened, Planner, Range, open_range
+from collector import Block, Intent, Opened, Planner, Range, open_range
 from eventlog.port import Message, TopicPartition
 from eventlog.schema import FACTS, PACKET, TURN, FactType
 
@@ -35,6 +35,14 @@ def opened(found: list[Message], epoch: str = "e1") -> Opened:
     return open_range(source, late_after_s=60)
 
 
+def facts_of(result: Opened) -> list[Block]:
+    """Return the blocks before the ledger's, which is the last."""
+    *blocks, ledger = result.blocks
+    assert (ledger.table, ledger.rows) == ("chunks", len(result.taken))
+    assert ledger.token.endswith(":chunks")
+    return blocks
+
+
 def table(block_data: pa.Buffer) -> pa.Table:
     with pa.ipc.open_stream(block_data) as reader:
         return reader.read_all()
@@ -43,7 +51,7 @@ def table(block_data: pa.Buffer) -> pa.Table:
 @pytest.mark.parametrize("fact", FACTS.values(), ids=lambda fact: fact.name)
 def test_a_block_has_every_row_as_it_was(fact: FactType) -> None:
     found = messages(fact, 5, seed=1)
-    (block,) = opened(found).blocks
+    (block,) = facts_of(opened(found))
     assert table(block.data).schema == fact.schema
     rows = [row for message in found for row in table(pa.py_buffer(message.value)).to_pylist()]
     assert table(block.data).to_pylist() == rows
@@ -85,12 +93,12 @@ def test_blocks_hold_one_utc_day_each_also_before_1970(days: list[int], within: 
         assert [letter.reason for letter in result.dead] == ["corrupt"]
         return
     stored: list[int] = []
-    for block in result.blocks:
+    for block in facts_of(result):
         of_block: Any = table(block.data).column("observed_ns").cast(pa.int64()).to_pylist()
         assert len({time // DAY_NS for time in of_block}) == 1
         stored += of_block
     assert sorted(stored) == sorted(times)
-    assert len(result.blocks) == len(set(days))
+    assert len(facts_of(result)) == len(set(days))
     assert result.rows == result.late_rows == len(days)
 
 
@@ -100,7 +108,7 @@ def test_extreme_times_split_without_overflow() -> None:
     at = PACKET.schema.get_field_index("observed_ns")
     times = pa.array([-(2**63) + 1, 0, 2**63 - 1], pa.int64()).cast(PACKET.schema.field(at).type)
     one = record(PACKET, batch.set_column(at, PACKET.schema.field(at), times), source="s", sequence=0)
-    assert [block.rows for block in opened([Message(one.where, 0, one.value, one.headers, None, 0)]).blocks] == [
+    assert [block.rows for block in facts_of(opened([Message(one.where, 0, one.value, one.headers, None, 0)]))] == [
         1,
         1,
         1,
@@ -108,7 +116,7 @@ def test_extreme_times_split_without_overflow() -> None:
 
 
 def test_a_token_names_epoch_partition_range_and_day() -> None:
-    assert [block.token for block in opened(messages(TURN, 2, seed=3, step_ns=DAY_NS)).blocks] == [
+    assert [block.token for block in facts_of(opened(messages(TURN, 2, seed=3, step_ns=DAY_NS)))] == [
         "e1:sidetone.turns:0:0-1:2026-09-21",
         "e1:sidetone.turns:0:0-1:2026-09-22",
     ]
@@ -119,7 +127,7 @@ def test_a_refused_message_becomes_a_dead_letter_and_costs_no_other() -> None:
     found[1] = replace(found[1], value=found[1].value[:-1] + b"\x01")
     found[2] = replace(found[2], headers={**found[2].headers, "ce_type": "sidetone.nothing.v1"}, key=b"\xff")
     result = opened(found)
-    facts, dead = result.blocks
+    facts, dead = facts_of(result)
     assert facts.rows == sum(int(found[i].headers["rows"]) for i in (0, 3))
     letters = table(dead.data).to_pylist()
     assert [(letter["offset"], letter["reason"]) for letter in letters] == [(1, "bad_checksum"), (2, "unknown_type")]
