@@ -1,10 +1,12 @@
-"""When was that said? Media time to wall clock by the packets that were delayed least.
+"""When was that said? Media time to our clock by the packets that were delayed least.
 
 A packet cannot leave before its last sample was spoken. So its arrival less the media time of its end is the delay
 plus a constant, and the smallest value seen is the delay at its best. Mapping by that minimum tells when a sample
 would have arrived on a quiet network: it holds neither queueing nor jitter buffer, and neither must a turn's times.
 
 The two clocks drift (tens of ppm), so the minimum is taken over a slow window: a run of buckets, the oldest dropped.
+Our clock here is the monotonic one: the wall clock may be slewed by far more while time is being set (5,000 ppm seen
+on a virtual machine), which the window would follow too late and turn into latency that nobody had.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _NS: Final = 1_000_000_000
 
 
 class MediaClock:
-    """The mapping of one RTP stream. All wall times in UTC nanoseconds by one clock."""
+    """The mapping of one RTP stream. All times of ours in nanoseconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self._buckets: deque[tuple[int, int]] = deque(maxlen=BUCKETS)  # number, minimum

@@ -107,7 +107,7 @@ class UserVoice:
         if arrival.duplicate or not opus:
             return None
         self._facts.audio(TAP, header, arrival, opus, arrival_ns)
-        self._media.packet(header.timestamp, FRAME_SAMPLES, arrival_ns)
+        self._media.packet(header.timestamp, FRAME_SAMPLES, playable_ns)
         fate = self._buffer.insert(arrival.ext_seq, header.timestamp, opus, playable_ns)
         if fate == "discarded_late":
             self._frame(arrival_ns, playable_ns, fate, header.timestamp)
@@ -126,7 +126,10 @@ class UserVoice:
             self._counters.drop("replayed")
 
     def tick(self, due_ns: int, now_ns: int, observed_ns: int) -> Heard | None:
-        """Make the next 20 ms; None before the first packet. `due_ns` and `now_ns` are monotonic."""
+        """Make the next 20 ms; None before the first packet.
+
+        `due_ns` and `now_ns` are monotonic, `observed_ns` is the wall clock at `now_ns`.
+        """
         if self.ssrc is None:
             return None
         playout = self._buffer.pop(due_ns, in_speech=self._speech)
@@ -143,11 +146,12 @@ class UserVoice:
         )
         self._ticks += 1
         begins = playout.rtp_ts if playout.rtp_ts is not None else self._next_ts
-        at_ns = None if begins is None else self._media.at_ns(begins)
-        if begins is None or at_ns is None:
+        begins_ns = None if begins is None else self._media.at_ns(begins)
+        if begins is None or begins_ns is None:
             return None
         if playout.rtp_ts is not None:
             self._next_ts = playout.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
+        at_ns = begins_ns + observed_ns - now_ns  # to the wall clock as it stands now
         return Heard(pcm, kind, self._speech, at_ns, self._media.audio_ms(begins))
 
     def skip(self, ticks: int) -> None:
