@@ -207,9 +207,12 @@ def run_collector(settings: Settings) -> None:
         SettingsError: it halted and needs a person; the message says what for.
 
     """
+    import pyarrow as pa
+
     from collector import CollectorConfig, CollectorHaltedError
     from collector import run_collector as collect
 
+    pa.array([0])  # loads pandas: a second of work, better now than beside the first calls
     host, port, user, password = settings.store()
 
     async def run() -> None:

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import analytics
 from sidetone import process
 from sidetone.demo.callers import Callers, CallersError, Calls
-from sidetone.demo.report import account
 from sidetone.settings import Settings, SettingsError
 from sidetone.stack.supervisor import Stack
 
@@ -24,7 +22,7 @@ NETWORKS = ("office-wifi", "lte-edge", "hotel-wifi")
 
 _MARKER = ".sidetone-demo"
 _CALLS_NEED = 0
-"""`starts` of the parts that calls need; what stores and shows their facts starts beside the first calls."""
+"""`starts` of the parts that run before the first call; what shows the facts starts beside the calls."""
 _STORE_STOPS_AFTER = 3
 """`stops` of the last part before the store (see `stack.plan`)."""
 
@@ -89,6 +87,8 @@ async def run_demo(
         (settings.data_dir / "callers.json").write_text(json.dumps(fleet))
         report("calls ended; the last facts are on their way into the store")
         await stack.stop(up_to=_STORE_STOPS_AFTER)
+        from sidetone.demo.report import account  # noqa: PLC0415 - heavy, and of no use before the calls have ended
+
         result = await account(settings, fleet)
         result["first_stored_turn_s"] = first_turn.seconds
         result["deaths"] = stack.deaths
@@ -136,6 +136,8 @@ async def _first_turn(settings: Settings, started: float, report: Callable[[str]
     found = _FirstTurn()
 
     def look() -> bool:
+        import analytics  # noqa: PLC0415 - heavy, and not to delay the first call
+
         try:
             client = analytics.connect(settings.store_host, settings.store_port)
         except analytics.StoreUnavailableError:

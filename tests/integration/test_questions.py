@@ -438,7 +438,7 @@ def test_the_client_cannot_write(client: Client) -> None:
 
 
 def test_errors_say_what_to_do(client: Client) -> None:
-    with pytest.raises(UnknownQuestionError, match="ask one of: facts"):
+    with pytest.raises(UnknownQuestionError, match=r"ask one of: .*facts"):
         run(client, "nonsense")
     with pytest.raises(BadParameterError, match="needs session"):
         run(client, "session")

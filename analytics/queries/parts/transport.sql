@@ -15,6 +15,14 @@
             AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
             AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
         UNION ALL
+        -- What the client says of one answer: from the arrival of its first voiced packet to its playout.
+        SELECT session_id, observed_ns, 'answer', values['playout_delay_ms']
+        FROM sidetone.clients
+        WHERE session_id IN (SELECT session_id FROM window_turns) AND kind = 'playout'
+            AND mapContains(values, 'playout_delay_ms')
+            AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
+            AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
+        UNION ALL
         -- W3C inbound-rtp: mean time in the receive buffer = growth of jitterBufferDelay / growth of jitterBufferEmittedCount.
         SELECT session_id, observed_ns, 'playout', if(emitted > emitted_before, (held - held_before) / (emitted - emitted_before) * 1000, NULL)
         FROM
@@ -45,7 +53,15 @@
             quantileExactOrNullIf(0.5)(s.ms, s.leg = 'client_edge') AS client_edge_ms,
             quantileExactOrNullIf(0.5)(s.ms, s.leg = 'edge_transceiver') AS edge_transceiver_ms,
             quantileExactOrNullIf(0.5)(s.ms, s.leg = 'client_transceiver') AS client_transceiver_ms,
-            quantileExactOrNullIf(0.5)(s.ms, s.leg = 'playout') AS playout_ms,
+            -- This answer's own, where the client told it; else the buffer's mean.
+            coalesce(
+                argMinOrNullIf(
+                    s.ms, s.observed_ns,
+                    s.leg = 'answer' AND s.observed_ns >= t.agent_started_ns
+                        AND s.observed_ns < t.agent_started_ns + toIntervalSecond(3)
+                ),
+                quantileExactOrNullIf(0.5)(s.ms, s.leg = 'playout')
+            ) AS playout_ms,
             -- Half of the round trip each way: symmetry is assumed, not measured.
             coalesce(client_edge_ms + edge_transceiver_ms, client_transceiver_ms) / 2 AS one_way_ms
         FROM window_turns AS t
