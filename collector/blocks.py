@@ -9,23 +9,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collector.deadletters import DeadLetter
 from collector.ledger import PartitionLedger, Taken
+from collector.opening import Refused, iso, open_message
 from collector.ranges import Intent, Range
-from eventlog.cloudevents import open_chunk
-from eventlog.codec import ChunkError
-from eventlog.port import Message
 from eventlog.schema import FACTS, FactType
-
-DAY_NS: Final = 86_400_000_000_000
-MAX_CHUNK_DAYS: Final = 31
-"""A chunk holds a fraction of a second of facts. One that spreads over more days than this has broken clocks, and
-would become as many parts on disk."""
 
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
 _END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -44,22 +37,6 @@ _CHUNK_FIELDS: Final[list[pa.Field[Any]]] = [
     pa.field("appended_ns", pa.timestamp("ns", tz="UTC"), nullable=False),
 ]
 _CHUNK_SCHEMA: Final = pa.schema(_CHUNK_FIELDS)
-
-DEAD_LETTERS: Final = "dead_letters"
-_DEAD_FIELDS: Final[list[pa.Field[Any]]] = [
-    pa.field("topic", pa.string(), nullable=False),
-    pa.field("partition", pa.uint32(), nullable=False),
-    pa.field("offset", pa.uint64(), nullable=False),
-    pa.field("epoch", pa.string(), nullable=False),
-    pa.field("reason", pa.string(), nullable=False),
-    pa.field("detail", pa.string(), nullable=False),
-    pa.field("headers", pa.map_(pa.string(), pa.string()), nullable=False),
-    pa.field("key", pa.binary()),
-    pa.field("value", pa.binary(), nullable=False),
-    pa.field("value_bytes", pa.uint64(), nullable=False),
-    pa.field("appended_ns", pa.timestamp("ns", tz="UTC"), nullable=False),
-]
-_DEAD_SCHEMA: Final = pa.schema(_DEAD_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +60,6 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that could not be opened, and why. `reason` is machine-readable."""
-
-    message: Message
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """A range, ready to be inserted.
 
@@ -100,7 +68,7 @@ class Opened:
         messages: number of messages.
         bytes: of their values.
         appended_ns: when each was appended, UTC by the log's clock.
-        blocks: facts by day, then the dead letters if there are any, then the ledger's rows.
+        blocks: facts by day, then the ledger's rows.
         taken: chunks that are in the blocks, in offset order.
         repeated: chunks that were dropped because they are stored already, from an earlier offset.
         dead: messages refused, in offset order.
@@ -147,9 +115,8 @@ def open_range(source: Range, ledger: PartitionLedger | None = None, *, late_aft
     good: list[bool] = []
     for message in source.messages:
         try:
-            fact, header, batch = open_chunk(message)
-            pieces = split_days(batch)
-        except ChunkError as error:
+            fact, header, pieces = open_message(message)
+        except Refused as error:
             dead.append(DeadLetter(message, error.reason, error.detail))
             good.append(False)
             continue
@@ -158,15 +125,13 @@ def open_range(source: Range, ledger: PartitionLedger | None = None, *, late_aft
         if name in taken or (ledger is not None and header in ledger):
             repeated += 1
             continue
-        taken[name] = Taken(*name, message.offset, batch.num_rows, message.appended_ns)
+        taken[name] = Taken(*name, message.offset, header.rows, message.appended_ns)
+        rows += header.rows
         for day, piece in pieces:
             data = pa.py_buffer(message.value) if len(pieces) == 1 else _stream(piece)
             days[fact.name, day].append(_Piece(piece, data))
-        rows += batch.num_rows
-        late += _late_rows(batch, message.appended_ns - int(late_after_s * 1e9))
+            late += _late_rows(piece, message.appended_ns - int(late_after_s * 1e9))
     blocks = [_fact_block(source, FACTS[name], day, days[name, day]) for name, day in sorted(days)]
-    if dead:
-        blocks.append(_dead_block(source, dead))
     if taken:
         blocks.append(_ledger_block(source, list(taken.values())))
     head, tail, longest = _poison_runs(good)
@@ -187,32 +152,6 @@ def open_range(source: Range, ledger: PartitionLedger | None = None, *, late_aft
     )
 
 
-def split_days(batch: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
-    """Return the batch's rows by UTC day of `observed_ns` (days since the epoch), each in the batch's order.
-
-    Raises:
-        ChunkError: `corrupt`, for a chunk that spreads over more than `MAX_CHUNK_DAYS` days.
-
-    """
-    observed = batch.column("observed_ns").cast(pa.int64())
-    first, last = pc.min(observed).as_py() // DAY_NS, pc.max(observed).as_py() // DAY_NS
-    if first == last:
-        return [(first, batch)]
-    # Integer division in Arrow truncates towards zero; days before 1970 must be rounded down.
-    truncated = pc.divide(observed, DAY_NS)
-    above = pc.greater(pc.multiply(truncated, DAY_NS), observed)
-    day_of = pc.if_else(above, pc.subtract(truncated, 1), truncated)
-    days = sorted(pc.unique(day_of).to_pylist())
-    if len(days) > MAX_CHUNK_DAYS:
-        detail = f"facts of {len(days)} days from {_iso(first)} to {_iso(last)} in one chunk, at most {MAX_CHUNK_DAYS}"
-        raise ChunkError("corrupt", detail)
-    return [(day, batch.filter(pc.equal(day_of, day))) for day in days]
-
-
-def _iso(day: int) -> str:
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date().isoformat()
-
-
 def _late_rows(batch: pa.RecordBatch, before_ns: int) -> int:
     observed = batch.column("observed_ns").cast(pa.int64())
     late: int = pc.less(observed, pa.scalar(before_ns, pa.int64())).true_count
@@ -228,7 +167,7 @@ class _Piece:
 
 
 def _fact_block(source: Range, fact: FactType, day: int, pieces: list[_Piece]) -> Block:
-    token = source.intent.token(_iso(day))
+    token = source.intent.token(iso(day))
     rows = sum(piece.batch.num_rows for piece in pieces)
     return Block(fact.table, tuple(fact.schema.names), token, rows, _joined(fact, pieces))
 
@@ -273,28 +212,6 @@ def _ledger_block(source: Range, taken: list[Taken]) -> Block:
     arrays = [pa.array(values, field.type) for values, field in zip(columns, _CHUNK_SCHEMA, strict=True)]
     batch = pa.RecordBatch.from_arrays(arrays, schema=_CHUNK_SCHEMA)
     return Block(CHUNKS, tuple(_CHUNK_SCHEMA.names), source.intent.token("chunks"), count, _stream(batch))
-
-
-def _dead_block(source: Range, dead: list[DeadLetter]) -> Block:
-    rows = [
-        {
-            "topic": letter.message.where.topic,
-            "partition": letter.message.where.partition,
-            "offset": letter.message.offset,
-            "epoch": source.intent.epoch,
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "headers": list(letter.message.headers.items()),
-            "key": letter.message.key,
-            "value": letter.message.value,
-            "value_bytes": len(letter.message.value),
-            "appended_ns": letter.message.appended_ns,
-        }
-        for letter in dead
-    ]
-    batch = pa.RecordBatch.from_pylist(rows, schema=_DEAD_SCHEMA)
-    token = source.intent.token("dead")
-    return Block(DEAD_LETTERS, tuple(_DEAD_SCHEMA.names), token, batch.num_rows, _stream(batch))
 
 
 def _stream(batch: pa.RecordBatch) -> pa.Buffer:

@@ -27,6 +27,7 @@ import structlog
 
 from collector.blocks import Block, Opened, open_range
 from collector.config import CollectorConfig
+from collector.deadletters import bury
 from collector.errors import PoisonError
 from collector.ledger import Ledger
 from collector.progress import Observer, Progress, Stage
@@ -270,6 +271,7 @@ class Collector:
             opened = await self._thread(lambda: open_range(source, ledger, late_after_s=self._config.late_after_s))
             self._check_poison(opened)
             self._notify(Progress(Stage.OPENED, intent.where, intent, opened))
+            await bury(self._log, opened.dead)
             for block in opened.blocks:
                 await self._insert(opened, block, subscription)
         ledger.add(opened.taken)

@@ -53,6 +53,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._generation = 0
         self._assigned = asyncio.Event()
         self._fetched: deque[Message] = deque()
+        self._commits: set[asyncio.Task[None]] = set()
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
 
@@ -101,16 +102,27 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
 
     async def commit(self, positions: Mapping[TopicPartition, Committed]) -> None:
         """Store positions, fenced by the group's generation."""
-        try:
-            await self._joined.commit(
+        names = ", ".join(map(str, positions))
+        sending = asyncio.ensure_future(
+            self._joined.commit(
                 {_there(where): (position.offset, position.metadata) for where, position in positions.items()}
             )
+        )
+        self._commits.add(sending)
+        generation = self._generation
+        try:
+            await sending
+        except asyncio.CancelledError:
+            if generation == self._generation or not sending.cancelled():
+                raise
+            raise FencedError(f"group {self._group} was rebalanced before it took the positions of {names}") from None
         except _FENCED as error:
-            raise FencedError(
-                f"group {self._group} gave {', '.join(map(str, positions))} to another member ({error})"
-            ) from error
+            raise FencedError(f"group {self._group} gave {names} to another member ({error})") from error
         except KafkaError as error:
             raise _unavailable("the commit", error) from error
+        finally:
+            self._commits.discard(sending)
+            sending.cancel()
 
     async def committed(self, where: TopicPartition) -> Committed | None:
         """Read position and metadata back."""
@@ -170,6 +182,9 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def on_partitions_revoked(self, revoked: Iterable[KafkaTopicPartition]) -> None:  # noqa: ARG002 - aiokafka's
         """Forget what was fetched: it may be another member's now."""
         self._generation += 1
+        # aiokafka tries a commit again after a lost connection, and would do so in the next generation's name.
+        for commit in self._commits:
+            commit.cancel()
         self._fetched.clear()
 
     async def on_partitions_assigned(self, assigned: Iterable[KafkaTopicPartition]) -> None:

@@ -50,7 +50,10 @@ def cli_page() -> str:
     group: Any = typer.main.get_command(app)
     lines = ["# Commands", "", "`sidetone --help` says the same, and each command takes `--help`.", ""]
     for name, command in group.commands.items():
-        lines += _command(name, command)
+        for below, nested in getattr(command, "commands", {}).items():
+            lines += _command(f"{name} {below}", nested)
+        if not hasattr(command, "commands"):
+            lines += _command(name, command)
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sidetone.cli import answers, calls, doctor, output, roles, stack
+from sidetone.cli import answers, calls, doctor, output, pipeline, roles, stack
 from sidetone.demo.callers import CallersError
 from sidetone.settings import SettingsError
 from sidetone.stack.child import StackError
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (stack, calls, answers, doctor, roles):
+for part in (stack, calls, answers, pipeline, doctor, roles):
     part.register(app)
 
 
@@ -46,6 +46,6 @@ def main() -> None:
     """Run the command line; errors of ours become one message on standard error and exit status 1."""
     try:
         app()
-    except (CallersError, SettingsError, StackError) as error:
+    except (CallersError, SettingsError, StackError, pipeline.PipelineError) as error:
         output.complain(str(error))
         sys.exit(1)

@@ -19,7 +19,8 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from collector import CollectorConfig, store_clients
-from eventlog.kafka import KafkaConnection, KafkaEventLog
+from eventlog.kafka import KafkaEventLog
+from eventlog.kafka_clients import KafkaConnection
 from eventlog.port import Committed, EventLog
 from eventlog.schema import FACTS, PACKET, TIME, UUID_TYPE, FactType
 from eventlog.sqlite import SqliteEventLog
@@ -63,7 +64,7 @@ def running_store(folder: Path, port: int = 0) -> Iterator[Store]:
 
 def empty(client: Client) -> None:
     """Remove every row; the tables stay."""
-    for table in [*(fact.table for fact in FACTS.values()), *ROLLUPS, "chunks", "dead_letters"]:
+    for table in [*(fact.table for fact in FACTS.values()), *ROLLUPS, "chunks"]:
         client.command(f"TRUNCATE TABLE sidetone.{table}")
 
 

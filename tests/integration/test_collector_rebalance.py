@@ -13,7 +13,8 @@ import pytest
 
 from bench.facts import START_NS, record, sample
 from collector import Collector, CollectorConfig, Progress, Stage, migrate, store_clients
-from eventlog.kafka import KafkaConnection, KafkaEventLog
+from eventlog.kafka import KafkaEventLog
+from eventlog.kafka_clients import KafkaConnection
 from eventlog.schema import PACKET, TURN
 from eventlog.topics import declared
 from tests.integration.collector_tools import Store, differences, empty, from_here, running_store, until

@@ -77,20 +77,22 @@ def test_a_replay_gives_identical_blocks_however_the_messages_arrive(
     assert len({block.token for block in first.blocks}) == len(first.blocks) > 1
 
 
+def at_times(times: list[int]) -> Message:
+    """Return a chunk of packets observed at those times."""
+    batch = sample(PACKET, len(times), np.random.default_rng(0))
+    at = PACKET.schema.get_field_index("observed_ns")
+    column = pa.array(times, pa.int64()).cast(PACKET.schema.field(at).type)
+    one = record(PACKET, batch.set_column(at, PACKET.schema.field(at), column), source="s", sequence=0)
+    return Message(one.where, 0, one.value, one.headers, None, START_NS)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-40, 40), min_size=1, max_size=20), st.integers(0, DAY_NS - 1))
-def test_blocks_hold_one_utc_day_each_also_before_1970(days: list[int], within: int) -> None:
-    rng = np.random.default_rng(0)
-    times = [day * DAY_NS + within for day in days]
-    batch = sample(PACKET, len(days), rng)
-    at = PACKET.schema.get_field_index("observed_ns")
-    batch = batch.set_column(
-        at, PACKET.schema.field(at), pa.array(times, pa.int64()).cast(PACKET.schema.field(at).type)
-    )
-    one = record(PACKET, batch, source="s", sequence=0)
-    result = opened([Message(one.where, 0, one.value, one.headers, None, START_NS)])
+def test_blocks_hold_one_utc_day_each(days: list[int], within: int) -> None:
+    times = [START_NS // DAY_NS * DAY_NS + day * DAY_NS + within for day in days]
+    result = opened([at_times(times)])
     if len(set(days)) > 31:
-        assert [letter.reason for letter in result.dead] == ["corrupt"]
+        assert [letter.reason for letter in result.dead] == ["bad_time"]
         return
     stored: list[int] = []
     for block in facts_of(result):
@@ -99,20 +101,29 @@ def test_blocks_hold_one_utc_day_each_also_before_1970(days: list[int], within: 
         stored += of_block
     assert sorted(stored) == sorted(times)
     assert len(facts_of(result)) == len(set(days))
-    assert result.rows == result.late_rows == len(days)
+    assert result.rows == len(days)
+    assert result.late_rows == sum(time < START_NS - 60 * 10**9 for time in times)
 
 
-def test_extreme_times_split_without_overflow() -> None:
-    rng = np.random.default_rng(0)
-    batch = sample(PACKET, 3, rng)
-    at = PACKET.schema.get_field_index("observed_ns")
-    times = pa.array([-(2**63) + 1, 0, 2**63 - 1], pa.int64()).cast(PACKET.schema.field(at).type)
-    one = record(PACKET, batch.set_column(at, PACKET.schema.field(at), times), source="s", sequence=0)
-    assert [block.rows for block in facts_of(opened([Message(one.where, 0, one.value, one.headers, None, 0)]))] == [
-        1,
-        1,
-        1,
-    ]
+@pytest.mark.parametrize("time", [-(2**63) + 1, -1, 0, 10**18 - 54 * 10**15, START_NS + 732 * DAY_NS, 2**63 - 1])
+def test_times_that_no_set_clock_tells_are_refused(time: int) -> None:
+    result = opened([at_times([START_NS, time])])
+    assert [letter.reason for letter in result.dead] == ["bad_time"]
+    assert result.blocks == ()
+
+
+@pytest.mark.parametrize("time", [946_684_800 * 10**9, START_NS + 730 * DAY_NS])
+def test_late_and_early_times_are_stored(time: int) -> None:
+    assert opened([at_times([time])]).rows == 1
+
+
+def test_a_session_that_is_none_is_refused() -> None:
+    batch = sample(TURN, 3, np.random.default_rng(0))
+    for value, reasons in ((bytes(16), []), (b"\x01" * 16, ["bad_session"]), (b"not a session id", ["bad_session"])):
+        changed = batch.set_column(0, TURN.schema.field(0), pa.array([value] * 3, TURN.schema.field(0).type))
+        one = record(TURN, changed, source="s", sequence=0)
+        result = opened([Message(one.where, 0, one.value, one.headers, None, START_NS)])
+        assert [letter.reason for letter in result.dead] == reasons
 
 
 def test_a_token_names_epoch_partition_range_and_day() -> None:
@@ -127,14 +138,11 @@ def test_a_refused_message_becomes_a_dead_letter_and_costs_no_other() -> None:
     found[1] = replace(found[1], value=found[1].value[:-1] + b"\x01")
     found[2] = replace(found[2], headers={**found[2].headers, "ce_type": "sidetone.nothing.v1"}, key=b"\xff")
     result = opened(found)
-    facts, dead = facts_of(result)
+    (facts,) = facts_of(result)
     assert facts.rows == sum(int(found[i].headers["rows"]) for i in (0, 3))
-    letters = table(dead.data).to_pylist()
-    assert [(letter["offset"], letter["reason"]) for letter in letters] == [(1, "bad_checksum"), (2, "unknown_type")]
-    assert [letter["value"] for letter in letters] == [found[1].value, found[2].value]
-    assert letters[1]["key"] == b"\xff"
-    assert dict(letters[1]["headers"])["ce_type"] == "sidetone.nothing.v1"
-    assert (dead.table, dead.token) == ("dead_letters", "e1:sidetone.turns:0:0-3:dead")
+    letters = [(letter.message.offset, letter.reason) for letter in result.dead]
+    assert letters == [(1, "bad_checksum"), (2, "unknown_type")]
+    assert [letter.message for letter in result.dead] == found[1:3]
 
 
 def test_runs_of_refused_messages_are_measured_at_both_ends() -> None:

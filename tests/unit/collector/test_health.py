@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import httpx
+import pyarrow as pa
 import pytest
 
-from collector import CollectorHaltedError, Intent, Progress, Stage, open_range
+from collector import Block, CollectorHaltedError, Intent, Progress, Stage, open_range
 from collector.endpoint import Endpoint
 from collector.metrics import Health, Metrics
 from collector.ranges import Range
@@ -17,7 +18,8 @@ WHERE = TopicPartition("sidetone.turns", 0)
 def refused() -> Progress:
     intent = Intent(WHERE, 0, 0, "e")
     opened = open_range(Range(intent, (Message(WHERE, 0, b"", {}, None, 1),)), late_after_s=1)
-    return Progress(Stage.REFUSED, WHERE, intent, opened, opened.blocks[0], "no route", "unreachable")
+    block = Block("turns", (), "token", 1, pa.py_buffer(b""))
+    return Progress(Stage.REFUSED, WHERE, intent, opened, block, "no route", "unreachable")
 
 
 def test_readiness_follows_tables_group_and_store() -> None:
@@ -49,7 +51,7 @@ def test_the_endpoint_tells_alive_from_ready_and_shows_metrics() -> None:
         assert (ready.status_code, ready.json()["detail"]) == (503, "the store is away")
         text = client.get("/metrics").text
         assert client.get("/nothing").status_code == 404
-    assert 'sidetone_collector_insert_retries_total{kind="unreachable",table="dead_letters"} 1.0' in text
+    assert 'sidetone_collector_insert_retries_total{kind="unreachable",table="turns"} 1.0' in text
     assert 'sidetone_collector_dead_letters_total{reason="bad_header",topic="sidetone.turns"} 1.0' in text
     assert 'sidetone_collector_freshness_seconds_count{topic="sidetone.turns"} 1.0' in text
 

@@ -1,0 +1,166 @@
+"""`sidetone dlq`: what the collector refused, and having it tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from sidetone.cli import output
+from sidetone.cli.options import DataDir, Json
+from sidetone.settings import load
+
+if TYPE_CHECKING:
+    from collector import Letter
+    from eventlog.port import EventLog
+
+_T = TypeVar("_T")
+
+Id = Annotated[str, typer.Argument(help="topic:partition:offset, as `list` prints it.")]
+
+
+class PipelineError(Exception):
+    """A command on the pipeline cannot do what it was asked for. The message says what, where and what to do."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    dlq = typer.Typer(help="Messages that the collector refused.", no_args_is_help=True)
+    dlq.command("list")(list_letters)
+    dlq.command("show")(show)
+    dlq.command("replay")(replay)
+    app.add_typer(dlq, name="dlq", rich_help_panel="Pipeline")
+
+
+def list_letters(data_dir: DataDir = None, json: Json = False) -> None:
+    """List the messages that were refused, and why, oldest first."""
+    from collector import letters  # noqa: PLC0415 - `--help` must not load it
+
+    found = _with_log(data_dir, letters)
+    if json:
+        output.json_object({"letters": [_plain(letter) for letter in found]})
+        return
+    output.table(
+        f"{len(found)} dead letters",
+        [("id", ""), ("reason", ""), ("size", "bytes"), ("refused", "UTC"), ("replayed to", "offset")],
+        [(one.id, one.reason, one.value_bytes, _time(one.refused_ns), one.replayed_to) for one in found],
+    )
+
+
+def show(
+    letter_id: Id,
+    raw: Annotated[
+        Path | None, typer.Option(help="Write the message's bytes into this file.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show one refused message: where it came from, its headers, and why it was refused."""
+    from collector import original  # noqa: PLC0415
+
+    async def look(log: EventLog) -> tuple[Letter, bytes]:
+        letter = await _find(log, letter_id)
+        return letter, (await original(log, letter)).value if raw else b""
+
+    letter, value = _with_log(data_dir, look)
+    if raw is not None:
+        raw.write_bytes(value)
+        output.note(f"{len(value)} bytes written to {raw}")
+    if json:
+        output.json_object(_plain(letter))
+    else:
+        output.table(letter.id, [("field", ""), ("value", "")], list(_plain(letter).items()))
+
+
+def replay(
+    letter_ids: Annotated[
+        list[str] | None, typer.Argument(help="topic:partition:offset, as `list` prints it; several may be given.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every letter that was not replayed yet.")] = False,
+    force: Annotated[bool, typer.Option(help="Also what would be refused again.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Append refused messages again where they came from, once the cause is gone, and mark them.
+
+    What would be refused again is left alone. A message whose facts are stored already is dropped by the collector.
+    """
+    from collector import ReplayError, letters  # noqa: PLC0415
+    from collector import replay as append_again  # noqa: PLC0415
+
+    if bool(letter_ids) == every:
+        raise PipelineError("name the letters to replay (`sidetone dlq list` has their ids), or give --all")
+
+    async def work(log: EventLog) -> dict[str, Any]:
+        if every:
+            chosen = [letter for letter in await letters(log) if letter.replayed_to is None]
+        else:
+            chosen = [await _find(log, one) for one in letter_ids or []]
+        replayed, left = {}, {}
+        for letter in chosen:
+            try:
+                replayed[letter.id] = await append_again(log, letter, force=force)
+            except ReplayError as error:
+                left[letter.id] = str(error)
+        return {"replayed": replayed, "left": left}
+
+    result = _with_log(data_dir, work)
+    if json:
+        output.json_object(result)
+    else:
+        for one, offset in result["replayed"].items():
+            output.note(f"{one} stands at offset {offset} now")
+        for why in result["left"].values():
+            output.complain(why)
+    if result["left"] or (not result["replayed"] and letter_ids):
+        raise typer.Exit(1)
+
+
+async def _find(log: EventLog, letter_id: str) -> Letter:
+    from collector import letters  # noqa: PLC0415
+
+    for letter in await letters(log):
+        if letter.id == letter_id:
+            return letter
+    raise PipelineError(f"there is no dead letter {letter_id!r}; `sidetone dlq list` has their ids")
+
+
+def _plain(letter: Letter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "value_bytes": letter.value_bytes,
+        "value_kept": letter.value_kept,
+        "appended": _time(letter.appended_ns),
+        "refused": _time(letter.refused_ns),
+        "replayed_to": letter.replayed_to,
+        "headers": dict(letter.headers),
+    }
+
+
+def _time(ns: int) -> str:
+    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+def _with_log(data_dir: Path | None, work: Callable[[EventLog], Awaitable[_T]]) -> _T:
+    from eventlog.port import EventLogError  # noqa: PLC0415
+    from sidetone.roles import log_opener  # noqa: PLC0415
+
+    open_log = log_opener(load(data_dir=data_dir))
+
+    async def run() -> _T:
+        log = open_log()
+        try:
+            return await work(log)
+        finally:
+            await log.aclose()
+
+    try:
+        return asyncio.run(run())
+    except EventLogError as error:
+        raise PipelineError(str(error)) from None
