@@ -57,12 +57,12 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope.get("headers", ()))
-        if scope["type"] == "lifespan" or scope.get("path") in _OPEN_PATHS or self._may(headers):
+        if scope["type"] == "http" and scope["path"] == LOGIN and scope["method"] == "POST":
+            await self._log_in(scope, receive, send)
+        elif scope["type"] == "lifespan" or scope.get("path") in _OPEN_PATHS or self._may(headers):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # policy violation; becomes a 403
-        elif scope["path"] == LOGIN and scope["method"] == "POST":
-            await self._log_in(scope, receive, send)
         elif b"text/html" in headers.get(b"accept", b""):
             await _answer(send, 401, _form(_wanted(scope), "Token (SIDETONE_TOKEN)"), b"text/html; charset=utf-8")
         else:

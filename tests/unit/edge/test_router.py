@@ -250,3 +250,15 @@ def test_no_bytes_whatsoever_break_the_router(
         source = rng.choice([CLIENT, OTHER, ALPHA, BETA])
         route = rng.choice([bench.router.up, bench.router.down])
         assert len(route([(mutated, source, 0, 0)], 0)) <= 1
+
+
+def test_a_transceiver_that_moved_is_reached_and_heard_at_its_new_address_only(
+    bench: Bench, ufrag: Make, check: Check
+) -> None:
+    moved = ("10.0.0.9", 7000)
+    bench.router.know({"alph": moved, "beta": BETA})
+    ((_, address),) = bench.up(check(f"{ufrag('alph')}:theirs"))
+    assert address == moved
+    assert bench.down(b"\x80" + 15 * b"\x00", moved) != []
+    assert bench.down(b"\x80" + 15 * b"\x00", ALPHA) == []
+    assert bench.router.dropped["unknown_peer"] == 1

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from relay.edge import Counters
+from sidetone import edge_endpoint
+from sidetone.healthcheck import check
+
+
+@dataclass
+class Edge:
+    silent_s: float = 0.0
+
+    def counters(self) -> Counters:
+        return Counters(
+            flows=2,
+            flows_opened=3,
+            flows_closed={"idle": 1},
+            forwarded_up=10,
+            forwarded_down=20,
+            dropped={"unknown_source": 4},
+            overflowed=0,
+            captured=30,
+            emitted={"packet": 30},
+            shed={"packet": {"full": 1, "no_session": 2}},
+        )
+
+
+def test_edge_that_turns_is_healthy_and_one_that_does_not_is_not() -> None:
+    edge = Edge()
+    with edge_endpoint.serving(edge, 0) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert check(f"{url}/readyz") == ""
+        assert check(f"{url}/healthz") == ""
+        edge.silent_s = 60.0
+        assert "503: the forwarding loop has not turned for 60 s" in check(f"{url}/healthz")
+    assert "does not answer" in check(f"{url}/healthz")
+
+
+def test_edge_shows_its_counters() -> None:
+    with edge_endpoint.serving(Edge(), 0) as port:
+        shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
+    for line in (
+        "sidetone_edge_flows 2.0",
+        'sidetone_edge_forwarded_datagrams_total{direction="down"} 20.0',
+        'sidetone_edge_dropped_datagrams_total{reason="unknown_source"} 4.0',
+        'sidetone_edge_shed_rows_total{fact="packet"} 3.0',
+    ):
+        assert f"\n{line}\n" in shown
+
+
+@pytest.mark.parametrize(("path", "status"), [("/readyz", 0), ("/other", 1)])
+def test_check_tells_by_its_exit_status(path: str, status: int) -> None:
+    with edge_endpoint.serving(Edge(), 0) as port:
+        command = [sys.executable, "-m", "sidetone.healthcheck", f"http://127.0.0.1:{port}{path}"]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == status
+    assert ("404" in ran.stdout) is (status == 1)
+    assert ran.stderr == ""
