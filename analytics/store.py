@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -79,4 +80,7 @@ def run(client: Client, name: str, params: Mapping[str, Any] | None = None, *, n
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]
+    text = str(error)
+    if system := re.search(r"\[Errno \d+\] ([\w ]+)", text):  # what the HTTP client's wrapping says in 300 letters
+        return system[1].lower()
+    return (text.strip().splitlines() or [type(error).__name__])[0][:400]

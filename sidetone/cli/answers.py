@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -14,6 +15,13 @@ from sidetone.settings import SettingsError, load
 
 _PANEL = "Answers"
 _SESSION_PARTS = ("session", "session_turns", "session_waterfall")
+
+_LEFT_OUT = {
+    "sessions": {"ended_ns", "client", "close_reason", "latency_n", "latency_max_ms"},
+    "session_turns": {"observed_ns", "mono_ns", "inputs", "probability", "threshold", "text"},
+    "session_waterfall": {"user_speech_stopped_ns", "unmeasured_ms"},
+}
+"""Columns that tables for people do without; `--json` has them all."""
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +50,7 @@ def session(
 ) -> None:
     """Show one call: what it was, its turns, and where each answer's time went."""
     with _asking(store_host, store_port) as ask:
-        answers = [ask(name, {"session_id": session_id}) for name in _SESSION_PARTS]
+        answers = [ask(name, {"session": session_id}) for name in _SESSION_PARTS]
         if not answers[0].rows:
             raise SettingsError(f"no session {session_id} is in the store; `sidetone sessions` lists those that are")
         if json:
@@ -99,6 +107,9 @@ def _asking(store_host: str | None, store_port: int | None) -> Iterator[Any]:
     from analytics import QuestionError, connect, run  # noqa: PLC0415 - `--help` must not load it
 
     settings = load(store_host=store_host, store_port=store_port)
+    # What these would say is said once, in the error.
+    for library in ("clickhouse_connect", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         client = connect(*settings.store())
         yield lambda name, params: run(client, name, params)
@@ -110,4 +121,10 @@ def _show(answer: Any, as_json: bool) -> None:
     if as_json:
         output.json_object(answer.to_json())
         return
-    output.table(answer.title, [(column.name, column.unit) for column in answer.columns], answer.rows)
+    left_out = _LEFT_OUT.get(answer.name, set())
+    kept = [index for index, column in enumerate(answer.columns) if column.name not in left_out]
+    output.table(
+        answer.title,
+        [(answer.columns[index].name, answer.columns[index].unit) for index in kept],
+        [[row[index] for index in kept] for row in answer.rows],
+    )

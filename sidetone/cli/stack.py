@@ -57,7 +57,8 @@ def demo(
             _welcome(settings)
 
     async def run() -> dict[str, Any]:
-        return await run_demo(settings, options, process.async_stop_event(), output.note, on_up)
+        with output.progressing(f"{calls} calls", seconds) as report:
+            return await run_demo(settings, options, process.async_stop_event(), report, on_up)
 
     result = asyncio.run(run())
     if json:

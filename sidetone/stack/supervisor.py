@@ -101,6 +101,7 @@ class Stack:
             await asyncio.sleep(0.2 * 2**attempt)
             try:
                 await child.start()
+                self.report(f"{child.part.name} is ready")
             except StackError as error:
                 self.report(str(error))
         self.report(f"{child.part.name} died {_RESTARTS} times and stays down; see {child.log_file}")
