@@ -42,6 +42,8 @@ from eventlog.port import (
 )
 from eventlog.topics import MAX_MESSAGE_BYTES, Topic
 
+__all__ = ["REQUEST_TIMEOUT_MS", "KafkaConnection", "KafkaEventLog"]
+
 _T = TypeVar("_T")
 
 REQUEST_TIMEOUT_MS: Final = 40_000
@@ -88,6 +90,14 @@ class KafkaEventLog:
 
         """
 
+        async def in_time() -> list[int]:
+            # aiokafka repeats an idempotent batch for as long as its broker is away.
+            try:
+                async with asyncio.timeout(self._timeout_ms / 1000):
+                    return await work()
+            except TimeoutError:
+                raise KafkaTimeoutError(f"no acknowledgement within {self._timeout_ms / 1000:g} s") from None
+
         async def work() -> list[int]:
             producer = await self._appender()
             for where in {record.where for record in records}:
@@ -119,7 +129,7 @@ class KafkaEventLog:
                     f"a record of {len(record.value)} bytes for {record.where} is above the limit of "
                     f"{MAX_MESSAGE_BYTES}; make smaller chunks"
                 )
-        return await self._reaching(work)
+        return await self._reaching(in_time)
 
     async def partitions(self, topic: str) -> int:
         """Return the number of partitions of a topic."""

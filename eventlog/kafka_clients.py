@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ _logger = logging.getLogger(__name__)
 
 _STOP_S: Final = 2.0
 _ASK_MS: Final = 5_000
+_EVERY_S: Final = 30.0
 
 
 class _NoPasswords(logging.Filter):
@@ -27,7 +29,24 @@ class _NoPasswords(logging.Filter):
         return "SaslAuthenticateRequest" not in record.getMessage()
 
 
+class _Seldom(logging.Filter):
+    """Lets each kind of message through once in a while: aiokafka repeats them ten times a second during an outage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, now = str(record.msg), time.monotonic()
+        if record.levelno < logging.WARNING or now - self._last.get(kind, -_EVERY_S) >= _EVERY_S:
+            self._last[kind] = now
+            return True
+        return False
+
+
 logging.getLogger("aiokafka.conn").addFilter(_NoPasswords())
+for _name in ("aiokafka", "aiokafka.cluster", "aiokafka.producer.sender", "aiokafka.consumer.group_coordinator"):
+    logging.getLogger(_name).addFilter(_Seldom())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaTopicPartition
@@ -36,6 +36,12 @@ from eventlog.port import (
 )
 from eventlog.topics import MAX_MESSAGE_BYTES
 
+SESSION_TIMEOUT_MS: Final = 10_000
+"""A member that gives no sign of life for this long is out of the group."""
+
+MAX_POLL_INTERVAL_MS: Final = 300_000
+"""So is one that does not fetch: inserts run off the loop, but a range is finished before the next fetch."""
+
 _FENCED = (CommitFailedError, IllegalGenerationError, IllegalStateError, RebalanceInProgressError, UnknownMemberIdError)
 
 
@@ -46,10 +52,20 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     have gone on from the committed position meanwhile.
     """
 
-    def __init__(self, arguments: dict[str, Any], group: str, topics: Sequence[str]) -> None:
+    def __init__(
+        self,
+        arguments: dict[str, Any],
+        group: str,
+        topics: Sequence[str],
+        *,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        max_poll_interval_ms: int = MAX_POLL_INTERVAL_MS,
+    ) -> None:
         self._arguments = arguments
         self._group = group
         self._topics = topics
+        self._session_timeout_ms = session_timeout_ms
+        self._max_poll_interval_ms = max_poll_interval_ms
         self._generation = 0
         self._assigned = asyncio.Event()
         self._fetched: deque[Message] = deque()
@@ -154,10 +170,9 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             enable_auto_commit=False,
             auto_offset_reset="none",  # a position that retention overtook is an error, not a jump
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=1_000,
-            # Inserts run off the loop, but a range is finished before the next fetch.
-            max_poll_interval_ms=300_000,
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=self._session_timeout_ms // 10,
+            max_poll_interval_ms=self._max_poll_interval_ms,
         )
         consumer.subscribe(self._topics, listener=self)
         self._consumer = consumer

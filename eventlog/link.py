@@ -55,6 +55,11 @@ class Link:
         if not isinstance(error, LogUnavailableError):
             await self.drop()
 
+    def waiting(self, seconds: float) -> None:
+        """Take note of an append that has not been answered for a while."""
+        if self.problem is None:
+            self._report(LogUnavailableError(f"the log has not answered for {seconds:.0f} s"))
+
     def recovered(self) -> None:
         """Take note of an append that worked."""
         if self.problem is not None:

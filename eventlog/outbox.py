@@ -32,6 +32,9 @@ _LOOK_S: Final = 1.0
 _STALL_S: Final = 1.0
 """An append that takes longer than this sends what waits to disk."""
 
+_SILENCE_S: Final = 5.0
+"""One that takes longer than this is a problem to tell people of."""
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -89,6 +92,8 @@ class Outbox:
 
     async def room(self) -> bool:
         """Move what waits to disk if it has to, and tell whether more may be added."""
+        if self._sending is not None and (waited_s := time.monotonic() - self._since) > _SILENCE_S:
+            self._link.waiting(waited_s)
         if self._spooling is not None and (
             self.stalled() or not self._spooling.own_empty or self._memory_bytes >= _MEMORY_BYTES
         ):

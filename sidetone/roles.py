@@ -50,7 +50,8 @@ def log_opener(settings: Settings) -> Callable[[], EventLog]:
 
 
 def _kafka_opener(settings: Settings) -> Callable[[], EventLog]:
-    from eventlog.kafka import KafkaConnection, KafkaEventLog
+    from eventlog.kafka import KafkaEventLog
+    from eventlog.kafka_clients import KafkaConnection
     from eventlog.topics import declared
 
     if settings.kafka_bootstrap is None:
@@ -72,10 +73,18 @@ def _kafka_opener(settings: Settings) -> Callable[[], EventLog]:
     return functools.partial(KafkaEventLog, connection, topics)
 
 
-def _emitter(settings: Settings, role: str, region: str) -> Emitter:
+def _emitter(settings: Settings, role: str, name: str, region: str) -> Emitter:
     from eventlog.emitter import Emitter
 
-    return Emitter(log_opener(settings), role=role, region=region, host_id=socket.gethostname())
+    return Emitter(
+        log_opener(settings),
+        role=role,
+        region=region,
+        host_id=socket.gethostname(),
+        spool_dir=settings.data_dir / "spool" / name.replace("/", "_"),
+        spool_max_bytes=settings.spool_max_bytes,
+        partitions=settings.kafka_partitions if settings.log == "kafka" else settings.log_partitions,
+    )
 
 
 def run_edge(settings: Settings, name: str) -> None:
@@ -106,7 +115,7 @@ def run_edge(settings: Settings, name: str) -> None:
         keys={0: settings.ufrag_key_bytes()},
         host_id=socket.gethostname(),
     )
-    emitter = _emitter(settings, "edge", mine.region)
+    emitter = _emitter(settings, "edge", f"edge-{mine.name}", mine.region)
     try:
         edge = Edge(config, emitter)
     except OSError as error:
@@ -147,7 +156,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
 
     mine = settings.transceiver(code)
     sock = bind(settings.signalling_host, settings.signalling_port, "signalling_port")
-    emitter = _emitter(settings, "transceiver", settings.transceiver_region)
+    emitter = _emitter(settings, "transceiver", f"transceiver-{mine.code}", settings.transceiver_region)
     bind_host = mine.bind_host
     if bind_host is None:
         bind_host = await asyncio.to_thread(resolve, mine.host, "SIDETONE_TRANSCEIVERS")
@@ -297,3 +306,28 @@ def run_dashboard(settings: Settings) -> None:
         await serve(app, sock, settings, stop, lifespan="on", on_ready=process.notify_ready)
 
     asyncio.run(run())
+
+
+def run_broker(settings: Settings) -> None:
+    """Run an Apache Kafka broker on this machine until SIGTERM, on the port that SIDETONE_KAFKA_BOOTSTRAP names.
+
+    Raises:
+        SettingsError: it is to run elsewhere, or cannot run here.
+
+    """
+    from sidetone.broker import Broker, BrokerUnavailableError
+
+    host, _, port = (settings.kafka_bootstrap or "").rpartition(":")
+    if host != "127.0.0.1" or not port.isdecimal():
+        raise SettingsError("a broker of our own is reached at SIDETONE_KAFKA_BOOTSTRAP=127.0.0.1:port; set that")
+    settings.make_data_dir()
+    stop = process.stop_event()
+    try:
+        with Broker(settings.data_dir / "kafka", port=int(port)) as broker:
+            process.notify_ready()
+            while broker.alive and not stop.wait(1.0):
+                pass
+    except BrokerUnavailableError as error:
+        raise SettingsError(str(error)) from None
+    if not stop.is_set():
+        raise SettingsError(f"Kafka ended unasked; its log is {broker.log_file}")

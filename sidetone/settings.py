@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     kafka_partitions: int = Field(4, ge=1, le=1024, description="Partitions of topics that are created.")
     kafka_replication: int = Field(1, ge=1, le=9, description="Copies of topics that are created.")
     kafka_retention_days: float = Field(7, gt=0, description="Days that created topics keep messages.")
+    spool_max_bytes: int = Field(
+        2**30, ge=2**20, description="Bytes that an edge or a transceiver keeps on disk while the log is away."
+    )
     log_path: Path | None = Field(None, description="File of the SQLite log; `log.sqlite` in the data dir if unset.")
     log_partitions: int = Field(1, ge=1, le=256, description="Partitions per topic of a log that is made anew.")
     log_max_bytes: int = Field(4 * 2**30, ge=2**20, description="Bytes the log keeps before the oldest go.")

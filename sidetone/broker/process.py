@@ -64,6 +64,11 @@ class Broker:
         """What the broker says."""
         return self._folder / "broker.log"
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self) -> None:
         """Start and wait until it takes connections.
 

@@ -1,4 +1,4 @@
-"""One command per role: `sidetone edge`, `transceiver`, `collector`, `store`, `api`, `dashboard`."""
+"""One command per role: `sidetone edge`, `transceiver`, `collector`, `store`, `api`, `dashboard`, `broker`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PANEL = "Roles: one process each"
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (edge, transceiver, collector, api, dashboard):
+    for command in (edge, transceiver, collector, api, dashboard, broker):
         app.command(rich_help_panel=_PANEL)(command)
     app.command(rich_help_panel=_PANEL, help=ABOUT)(store)
 
@@ -94,3 +94,13 @@ def dashboard(
     from sidetone.roles import run_dashboard  # noqa: PLC0415
 
     run_dashboard(_prepared(store_host=store_host, store_port=store_port, dashboard_port=port))
+
+
+def broker(data_dir: DataDir = None) -> None:
+    """Run an Apache Kafka broker on this machine, one node on loopback, to try things with.
+
+    It needs Java, and Maven at the first start, which fetches it. Its port is that of SIDETONE_KAFKA_BOOTSTRAP.
+    """
+    from sidetone.roles import run_broker  # noqa: PLC0415
+
+    run_broker(_prepared(data_dir=data_dir))

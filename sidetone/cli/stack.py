@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,6 +32,13 @@ def demo(
     speech: Annotated[
         list[Path] | None, typer.Option(help="A recording for the callers to say; may be repeated.", exists=True)
     ] = None,
+    log: Annotated[
+        Literal["sqlite", "kafka"] | None,
+        typer.Option(
+            help="Event log [SIDETONE_LOG]; for kafka a broker is started unless SIDETONE_KAFKA_BOOTSTRAP names one.",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -44,7 +51,7 @@ def demo(
     from sidetone.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - `--help` must not load it
     from sidetone.stack.ports import with_free_ports  # noqa: PLC0415
 
-    settings = load()
+    settings = load(log=log)
     settings = settings.model_copy(
         update={"data_dir": data_dir.expanduser().absolute() if data_dir else settings.data_dir / "demo"}
     )

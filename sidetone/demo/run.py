@@ -57,12 +57,28 @@ async def run_demo(
     """Run the demo to its end, or until `stop`, and return its account (see `report.account`).
 
     Raises:
-        SettingsError: the data dir holds something that is not a demo's.
+        SettingsError: the data dir holds something that is not a demo's, or the Kafka that was given cannot be used.
         StackError: a part did not start.
 
     """
     started = time.monotonic()
     fresh_data_dir(settings)
+    if settings.log != "kafka":
+        return await _run(settings, options, stop, report, on_up, started)
+    from sidetone.demo.broker import with_broker  # noqa: PLC0415 - heavy, and of no use with the log in a file
+
+    async with with_broker(settings, stop, report) as settings_with_broker:
+        return await _run(settings_with_broker, options, stop, report, on_up, started)
+
+
+async def _run(
+    settings: Settings,
+    options: DemoOptions,
+    stop: asyncio.Event,
+    report: Callable[[str], None],
+    on_up: Callable[[], None],
+    started: float,
+) -> dict[str, Any]:
     stack = Stack(settings, dashboard=options.dashboard, report=report)
     async with stack:
         await process.until(stop, stack.start(up_to=_CALLS_NEED))

@@ -40,7 +40,8 @@ def parts(settings: Settings, *, dashboard: bool) -> list[Part]:
         for transceiver in settings.transceivers
     ]
     plan += [Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=1, grace_s=1.5) for edge in settings.edges]
-    plan.append(Part("collector", ("collector",), starts=0, stops=3, grace_s=2.0, nice=_YIELDS))
+    leaving_s = 10.0 if settings.log == "kafka" else 2.0  # a group of several is left in order
+    plan.append(Part("collector", ("collector",), starts=0, stops=3, grace_s=leaving_s, nice=_YIELDS))
     if dashboard:
         plan.append(Part("api", ("api",), starts=1, stops=3, grace_s=2.0, nice=_YIELDS))
         plan.append(Part("dashboard", ("dashboard",), starts=1, stops=3, grace_s=2.0, nice=_YIELDS))
