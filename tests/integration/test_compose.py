@@ -11,6 +11,7 @@ import clickhouse_connect
 import httpx
 import pytest
 
+from sidetone.settings import Settings
 from sidetone.store.process import StoreProcess
 from tests.integration import compose_tools as tools
 from tests.integration.store_gate import gate, users
@@ -73,6 +74,19 @@ def test_nothing_starts_without_secrets() -> None:
     for name in given:
         with pytest.raises(tools.MissingVariableError, match=f"{name} make the secrets with deploy/make-env"):
             tools.interpolated(tools.as_written(), {**given, name: ""})
+
+
+def test_variables_of_our_containers_are_settings(services: dict[str, Any]) -> None:
+    """A name that is misspelt would be passed over without a word."""
+    known = {f"SIDETONE_{name.upper()}" for name in Settings.model_fields}
+    for name in ours(services):
+        assert set(services[name]["environment"]) <= known, name
+
+
+def test_docs_name_every_service_and_every_variable_of_the_file(services: dict[str, Any]) -> None:
+    docs = (tools.ROOT / "docs" / "deployment.md").read_text()
+    variables = re.findall(r"\$\{(\w+)", json.dumps(tools.as_written()))
+    assert [name for name in (*services, *variables) if f"`{name}`" not in docs] == []
 
 
 def test_our_containers_may_do_little(services: dict[str, Any]) -> None:
