@@ -81,6 +81,21 @@ def settle_memory() -> None:
     gc.freeze()
 
 
+def prefer_voice() -> None:
+    """Let the calling thread, which carries voice, run before all others of the machine where that is allowed.
+
+    Without it a busy machine keeps a thread waiting for 4 to 9 ms at a time (measured on two cores), several times in
+    a tick of 20 ms. Real-time scheduling takes root or CAP_SYS_NICE; the kernel keeps a share for all others.
+    """
+    log = structlog.get_logger("sidetone")
+    if not hasattr(os, "sched_setscheduler"):
+        return
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        log.info("no right to real-time scheduling (CAP_SYS_NICE): voice waits its turn on a busy machine")
+
+
 def stop_event() -> threading.Event:
     """Return an event that SIGTERM or SIGINT sets. Main thread only."""
     stop = threading.Event()

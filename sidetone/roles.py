@@ -130,6 +130,7 @@ def run_edge(settings: Settings, name: str) -> None:
         ending.callback(emitter.close)
         stop = process.stop_event()
         follow_in_background(transceivers, resolved, edge.know, stop)
+        process.prefer_voice()
         process.notify_ready()
         edge.run(stop)
 
@@ -201,6 +202,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     try:
         serving = asyncio.create_task(serve(create_app(transceiver), sock, settings, stop))
         process.settle_memory()
+        process.prefer_voice()
         process.notify_ready()
         await serving
     finally:

@@ -101,6 +101,7 @@ class Transceiver:
         """
         opus.version()
         sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
+        create(self.config.model, self.config.seed)  # loads what the model needs now, not at the first call
         clock = PlayoutClock(self.counters)
         wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)
         certificate = RTCCertificate.generateCertificate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,10 +19,10 @@ from streamlit.testing.v1 import AppTest
 
 from analytics import connect, run
 from dashboards import words
+from tests.integration.browser_tools import ARGUMENTS, executable, no_trouble, shows
 from tests.integration.stored_calls import SECOND, T0_NS, Facts, realistic, running_store, writer
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
-expect.set_options(timeout=60_000)
 WINDOW = {"from": "2026-03-02T10:00:00", "to": "2026-03-02T10:05:00"}
 
 
@@ -156,11 +155,8 @@ def dashboard(store: tuple[str, int]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert chromium, "no Chromium found: `apt-get install chromium`"
-    arguments = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        opened = playwright.chromium.launch(executable_path=executable(), args=ARGUMENTS)
         yield opened
         opened.close()
 
@@ -181,18 +177,6 @@ def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
 
 def _is_local(url: str) -> bool:
     return url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
-
-
-def shows(page: Page, label: str, value: str) -> None:
-    metric = page.get_by_test_id("stMetric").filter(has=page.get_by_text(label, exact=True))
-    expect(metric.get_by_test_id("stMetricValue")).to_have_text(value)
-
-
-def no_trouble(page: Page) -> None:
-    expect(page.get_by_test_id("stException")).to_have_count(0)
-    expect(page.get_by_test_id("stAlert")).to_have_count(0)
-    # A page that is wider than the window hides what it shows.
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_overview_in_a_browser(page: Page, dashboard: str, answers: dict[str, list[dict[str, Any]]]) -> None:

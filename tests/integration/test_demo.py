@@ -5,15 +5,35 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import httpx
 import pytest
+import stamina
+from playwright.sync_api import sync_playwright
 
+import analytics
+from dashboards import words
 from sidetone.settings import load
-from tests.integration.stack_tools import command, processes_of
+from tests.integration.browser_tools import ARGUMENTS, executable, no_trouble, shows
+from tests.integration.stack_tools import command, processes_of, running, settings_in
 
 SECONDS = 20
+
+T = TypeVar("T")
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask again until what was started answers."""
+    for attempt in stamina.retry_context(
+        on=(httpx.HTTPError, analytics.StoreUnavailableError), timeout=60, attempts=None, wait_max=0.5
+    ):
+        with attempt:
+            return ask()
+    raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +97,37 @@ def test_platform_and_callers_tell_the_same_latency(demo: tuple[Path, dict[str, 
 
 def test_voice_never_ran_dry_at_the_transceiver(demo: tuple[Path, dict[str, Any]]) -> None:
     assert demo[1]["underruns"] == 0
+
+
+def test_dashboard_shows_the_numbers_of_the_queries(demo: tuple[Path, dict[str, Any]]) -> None:
+    settings = settings_in(demo[0])
+    environment = settings.as_environment()
+    now = datetime.now(UTC).replace(tzinfo=None)
+    window = {"from": (now - timedelta(hours=1)).isoformat(), "to": now.isoformat()}
+    with running(["store"], environment), running(["dashboard"], environment), sync_playwright() as playwright:
+        client = patiently(lambda: analytics.connect(settings.store_host, settings.store_port))
+        (total, *_) = analytics.run(client, "overview", window | {"total": True}).records()
+        call = analytics.run(client, "sessions", window).records()[0]
+        client.close()
+        url = f"http://127.0.0.1:{settings.dashboard_port}"
+        patiently(lambda: httpx.get(f"{url}/_stcore/health").raise_for_status())
+        browser = playwright.chromium.launch(executable_path=executable(), args=ARGUMENTS)
+        page = browser.new_page()
+        page.goto(f"{url}/?from={window['from']}&to={window['to']}")
+        shows(page, "Calls", words.count(total["calls"]))
+        shows(page, "Turns", words.count(total["turns"]))
+        shows(page, "Response latency p50", words.ms(total["latency_p50_ms"]))
+        shows(page, "Response latency p95", words.ms(total["latency_p95_ms"]))
+        shows(page, "Packet loss", words.percent(total["packet_loss"]))
+        shows(page, "Turn-taking errors", words.count(total["errors"]))
+        no_trouble(page)
+        page.goto(f"{url}/session?session={call['session_id']}")
+        shows(page, "Turns", words.count(call["turns"]))
+        shows(page, "Response latency p50", words.ms(call["latency_p50_ms"]))
+        shows(page, "Packet loss", words.percent(call["packet_loss"]))
+        no_trouble(page)
+        browser.close()
+    assert total["calls"] == 9
 
 
 def test_a_second_demo_replaces_the_first_and_nothing_else(tmp_path: Path) -> None:
