@@ -82,7 +82,10 @@ def settle_memory() -> None:
 
 
 def prefer_voice() -> None:
-    """Let the calling thread, which carries voice, run before all others of the machine where that is allowed.
+    """Let this process, which carries voice, run before all others of the machine where that is allowed.
+
+    To be called before other threads are started: they inherit it, and must, because a thread that holds the
+    interpreter and does not get to run holds up voice all the same.
 
     Without it a busy machine keeps a thread waiting for 4 to 9 ms at a time (measured on two cores), several times in
     a tick of 20 ms. Real-time scheduling takes root or CAP_SYS_NICE; the kernel keeps a share for all others.
@@ -91,7 +94,7 @@ def prefer_voice() -> None:
     if not hasattr(os, "sched_setscheduler"):
         return
     try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except PermissionError:
         log.info("no right to real-time scheduling (CAP_SYS_NICE): voice waits its turn on a busy machine")
 

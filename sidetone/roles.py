@@ -126,11 +126,11 @@ def run_edge(settings: Settings, name: str) -> None:
                 ending.enter_context(edge_endpoint.serving(edge, settings.edge_port))
             except OSError as error:
                 raise SettingsError(address_problem(error, "127.0.0.1", settings.edge_port, "edge_port")) from None
+        process.prefer_voice()
         emitter.start()
         ending.callback(emitter.close)
         stop = process.stop_event()
         follow_in_background(transceivers, resolved, edge.know, stop)
-        process.prefer_voice()
         process.notify_ready()
         edge.run(stop)
 
@@ -198,11 +198,11 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
 
     ending = threading.Event()
     follow_in_background(places, resolved, moved, ending)
+    process.prefer_voice()
     emitter.start()
     try:
         serving = asyncio.create_task(serve(create_app(transceiver), sock, settings, stop))
         process.settle_memory()
-        process.prefer_voice()
         process.notify_ready()
         await serving
     finally:
