@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 
 from bench.facts import START_NS, record, sample
+from bench.faults.victim import Fault, Victim, run
 from collector import Stage, migrate
 from eventlog.schema import PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
-from tests.faults.collector_faults import Fault, Victim, run
 from tests.integration.collector_tools import Store, differences, empty, running_store
 
 DAY_NS = 86_400_000_000_000

@@ -8,23 +8,36 @@ them a second of imports.
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from collector import Collector, CollectorConfig, Progress, Stage, store_clients
+from eventlog.kafka import KafkaEventLog
+from eventlog.kafka_clients import KafkaConnection
+from eventlog.kafka_group import KafkaSubscription
+from eventlog.port import EventLog
+from eventlog.schema import PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
+
+SESSION_TIMEOUT_MS = 1_500
+"""A member of the group that is silent for this long is out: short, so that rounds are."""
+POLL_LIMIT_MS = 3_000
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
@@ -66,12 +79,34 @@ class Outcome:
 class Victim:
     """A collector's process, started at once."""
 
-    def __init__(self, log: Path, port: int, fault: Fault) -> None:
+    def __init__(self, log: Path | str, port: int, fault: Fault) -> None:
+        """Start it on a log, which is a file's path or Kafka's bootstrap address, and the store's port."""
         self._hears, tells = FORKS.Pipe(duplex=False)
-        self._process = FORKS.Process(target=_victim, args=(str(log), port, fault, tells), daemon=True)
+        self._process = FORKS.Process(target=_victim, args=(log, port, fault, tells), daemon=True)
         self._process.start()
         tells.close()
         self._stages: list[str] = []
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid or 0
+
+    def passes(self, stage: str, timeout_s: float = 30.0) -> bool:
+        """Wait until it passes a stage; False if it ended before, or took too long."""
+        deadline = time.monotonic() + timeout_s
+        while self._hears.poll(max(0.0, deadline - time.monotonic())):
+            passed = self.next_stage()
+            if passed == stage:
+                return True
+            if not passed:
+                break
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL, and wait; for when a round has gone wrong."""
+        self._process.kill()
+        self._process.join()
 
     def next_stage(self) -> str:
         """Return the next stage that it passes, or an empty string at its end."""
@@ -93,7 +128,7 @@ class Victim:
         return Outcome(code != 0, tuple(self._stages))
 
 
-def run(log: Path, port: int, fault: Fault | None = None) -> Outcome:
+def run(log: Path | str, port: int, fault: Fault | None = None) -> Outcome:
     """Run a collector to its end or its fault."""
     return Victim(log, port, fault or Fault()).finish()
 
@@ -134,16 +169,22 @@ def swallowing(make: Callable[[], Client]) -> Callable[[], Client]:
 
 
 def skipping_what_the_base_has(make: Callable[[], Client]) -> Callable[[], Client]:
-    """Mutation: a block is not sent again once its base table has rows, as a naive recovery would decide."""
+    """Mutation: a block is not sent again once its base table has its rows, as a naive recovery would decide."""
 
     def mutated() -> Client:
         client = make()
         insert = client.raw_insert
 
-        def raw_insert(table: str, **options: Any) -> Any:
-            if not client.query(f"SELECT 1 FROM {table} LIMIT 1").result_rows:
-                return insert(table, **options)
-            return None
+        def raw_insert(table: str, *, insert_block: Any, **options: Any) -> Any:
+            with pa.ipc.open_stream(insert_block) as reader:
+                names = reader.schema.names
+                times: Any = reader.read_all().column("observed_ns") if "observed_ns" in names else None
+            if times is not None:
+                values = sorted(times.cast(pa.int64()).to_pylist())
+                within = f"toUnixTimestamp64Nano(observed_ns) BETWEEN {values[0]} AND {values[-1]}"
+                if client.command(f"SELECT count() FROM {table} WHERE {within}") == len(values):
+                    return None
+            return insert(table, insert_block=insert_block, **options)
 
         vars(client)["raw_insert"] = raw_insert
         return client
@@ -154,11 +195,41 @@ def skipping_what_the_base_has(make: Callable[[], Client]) -> Callable[[], Clien
 MUTATIONS = {"skipped_token": without_token, "swallowed_error": swallowing, "base_only": skipping_what_the_base_has}
 
 
-def _victim(log_file: str, port: int, fault: Fault, tells: Connection) -> None:
-    asyncio.run(_load(log_file, port, fault, tells))
+class QuickKafkaLog(KafkaEventLog):
+    """Kafka with short limits, within which a member has to give signs of life and to fetch."""
+
+    def subscribe(self, group: str, topics: Sequence[str]) -> KafkaSubscription:
+        """Return a member of `group`."""
+        return KafkaSubscription(
+            self.connection.arguments(),
+            group,
+            topics,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            max_poll_interval_ms=POLL_LIMIT_MS,
+        )
 
 
-async def _load(log_file: str, port: int, fault: Fault, tells: Connection) -> None:
+def open_log(log: Path | str) -> EventLog:
+    """Open the log that a path or a bootstrap address names."""
+    return SqliteEventLog(log) if isinstance(log, Path) else QuickKafkaLog(KafkaConnection(log))
+
+
+def silence() -> None:
+    """Have this process log nothing, or into the file that SIDETONE_FAULTS_LOG names: faults are no news here."""
+    path = os.environ.get("SIDETONE_FAULTS_LOG", os.devnull)
+    file = Path(path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open till the end
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
+    logging.basicConfig(stream=file, format="%(asctime)s %(process)d %(message)s", level=logging.INFO)
+    if path == os.devnull:
+        logging.disable(logging.CRITICAL)
+
+
+def _victim(log: Path | str, port: int, fault: Fault, tells: Connection) -> None:
+    silence()
+    asyncio.run(_load(log, port, fault, tells))
+
+
+async def _load(where: Path | str, port: int, fault: Fault, tells: Connection) -> None:
     seen = 0
 
     def die() -> None:
@@ -178,7 +249,7 @@ async def _load(log_file: str, port: int, fault: Fault, tells: Connection) -> No
     clients = store_clients("127.0.0.1", port, timeout_s=30)
     if fault.mutation:
         clients = MUTATIONS[fault.mutation](clients)
-    log = SqliteEventLog(log_file)
-    config = CollectorConfig(max_rows=400, workers=2, retry_max_s=0.1)
+    log = open_log(where)
+    config = CollectorConfig(topics=(PACKET.topic, TURN.topic), max_rows=400, workers=2, retry_max_s=0.1)
     await Collector(log, clients, config, observers=[watch]).drain()
     await log.aclose()

@@ -1,0 +1,157 @@
+"""The faults. Each strikes a world in which facts have just been handed over, and tells whether its effect was seen.
+
+"Seen" is said by the struck party or its neighbour: the stage at which a collector died, an insert that was refused,
+partitions that were taken away, a producer that had to put chunks on disk. What a fault leaves is for `World.recover`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from bench.faults.victim import POLL_LIMIT_MS, Fault
+from bench.faults.world import REQUEST_TIMEOUT_MS, Unsettled, World, go_on, stop, wait
+from collector import Stage
+
+LONG_ENOUGH: Final = 1.5
+"""How much longer than a limit a process is stopped."""
+
+
+def collector_killed_before_insert(world: World) -> bool:
+    """SIGKILL once the intent is in the log and the range is decoded."""
+    return _killed(world, Fault(Stage.OPENED, int(world.rng.integers(1, 4))), "before_insert")
+
+
+def collector_killed_in_mid_insert(world: World) -> bool:
+    """SIGKILL while an insert is under way."""
+    fault = Fault(Stage.INSERTING, int(world.rng.integers(1, 6)), float(world.rng.uniform(0.5, 12.0)))
+    return _killed(world, fault, "in_mid_insert")
+
+
+def collector_killed_before_commit(world: World) -> bool:
+    """SIGKILL between an insert that the store confirmed and the commit."""
+    return _killed(world, Fault(Stage.INSERTED, int(world.rng.integers(1, 6))), "before_commit")
+
+
+def store_killed(world: World) -> bool:
+    """SIGKILL the store in mid-insert, and start it again."""
+    world.emit()
+    world.settle()
+    victim = world.victim()
+    struck = victim.passes(Stage.INSERTING)
+    for _ in range(int(world.rng.integers(0, 4))):
+        struck = victim.passes(Stage.INSERTING, 2.0) and struck
+    time.sleep(float(world.rng.uniform(0.0, 0.012)))
+    world.store.kill()
+    world.start_store()
+    return struck and Stage.REFUSED in world.finish(victim).stages
+
+
+def store_stalled(world: World) -> bool:
+    """SIGSTOP the store in mid-insert for longer than a member of the group may go without fetching."""
+    world.emit()
+    world.settle()
+    victim = world.victim()
+    struck = victim.passes(Stage.INSERTING)
+    stop(world.store.process.pid)
+    time.sleep(POLL_LIMIT_MS / 1000 * LONG_ENOUGH)
+    go_on(world.store.process.pid)
+    stages = world.finish(victim).stages
+    return struck and (Stage.FENCED in stages or stages.count(Stage.TAKEN_OVER) > 1)
+
+
+def rebalanced(world: World) -> bool:
+    """Have another collector join while ranges are under way."""
+    world.emit()
+    world.settle()
+    first = world.victim()
+    struck = first.passes(Stage.INSERTING)
+    second = world.victim()
+    world.emit(4)
+    moved = second.passes(Stage.TAKEN_OVER)
+    stages = world.finish(first).stages
+    world.finish(second)
+    return struck and moved and (Stage.FENCED in stages or stages.count(Stage.TAKEN_OVER) > 1)
+
+
+def collector_stopped(world: World) -> bool:
+    """SIGSTOP a collector in mid-insert until another has its partitions, then SIGCONT."""
+    world.emit()
+    world.settle()
+    first = world.victim()
+    struck = first.passes(Stage.INSERTING)
+    stop(first.pid)
+    second = world.victim()
+    try:
+        moved = second.passes(Stage.TAKEN_OVER) and second.passes(Stage.COMMITTED)
+    finally:
+        go_on(first.pid)
+    stages = world.finish(first).stages
+    world.finish(second)
+    return struck and moved and (Stage.FENCED in stages or stages.count(Stage.TAKEN_OVER) > 1)
+
+
+def broker_killed(world: World) -> bool:
+    """SIGKILL the broker while facts are produced and collected, and start it again."""
+    world.emit(5)
+    world.settle()
+    victim = world.victim()
+    victim.passes(Stage.INTENDED)
+    world.broker.kill()
+    world.emit()
+    spooled = _had_to_spool(world)
+    world.broker.start()
+    world.emit(3)
+    world.settle()
+    world.finish(victim)
+    return spooled
+
+
+def broker_away(world: World) -> bool:
+    """Stop the broker for longer than the producer's request timeout: the producer gives up and sends again."""
+    world.emit(5)
+    world.settle()
+    pid = world.broker.process.pid if world.broker.process else 0
+    stop(pid)
+    try:
+        world.emit()
+        time.sleep(REQUEST_TIMEOUT_MS / 1000 * LONG_ENOUGH)
+        spooled = _had_to_spool(world)
+    finally:
+        go_on(pid)
+    world.settle()
+    return spooled and _repeated(world)
+
+
+def _killed(world: World, fault: Fault, place: str) -> bool:
+    world.emit()
+    world.settle()
+    return place in world.finish(world.victim(fault)).struck
+
+
+def _had_to_spool(world: World) -> bool:
+    try:
+        wait(lambda: any(account.spooled for account in world.emitter.accounts().values()), "nothing was spooled", 15)
+    except Unsettled:
+        return False
+    return True
+
+
+def _repeated(world: World) -> bool:
+    """Tell whether the producer was without an answer long enough to have been replaced."""
+    return world.emitter.problem is None
+
+
+KINDS: Final[dict[str, tuple[Callable[[World], bool], int]]] = {
+    "collector_killed_before_insert": (collector_killed_before_insert, 8),
+    "collector_killed_in_mid_insert": (collector_killed_in_mid_insert, 10),
+    "collector_killed_before_commit": (collector_killed_before_commit, 8),
+    "store_killed": (store_killed, 6),
+    "rebalanced": (rebalanced, 6),
+    "collector_stopped": (collector_stopped, 4),
+    "store_stalled": (store_stalled, 2),
+    "broker_killed": (broker_killed, 2),
+    "broker_away": (broker_away, 2),
+}
+"""Every fault, and how often it comes in 48 rounds."""
