@@ -176,6 +176,7 @@ class KafkaEventLog:
                     raise KafkaTimeoutError(f"{where} offset {offset} did not come")
                 batch = await reader.getmany(there, timeout_ms=1_000)
                 found = [from_kafka(record) for record in batch.get(there, ())]
+            reader.unsubscribe()  # or it would go on asking
             return whole(found, max_bytes)
 
         return await self._reaching(work)
@@ -207,7 +208,10 @@ class KafkaEventLog:
     async def _unassigned(self) -> AIOKafkaConsumer:
         if self._reader is None:
             reader = AIOKafkaConsumer(
-                **self.connection.arguments(), enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
+                **self.connection.arguments(),
+                enable_auto_commit=False,
+                max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+                fetch_max_wait_ms=20,  # the broker answers nothing else on a connection while it waits for messages
             )
             await started(reader)
             self._reader = reader
