@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -15,6 +18,7 @@ from sidetone.broker.jars import BrokerUnavailableError, jars
 
 _READY_S = 60.0
 _STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 
 
 class Broker:
@@ -95,6 +99,8 @@ class Broker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # Ends with us, however we end; the kernel ties that to the thread, so only with the main one.
+                preexec_fn=_end_with_parent if threading.current_thread() is threading.main_thread() else None,  # noqa: PLW1509 - one C call
             )
         deadline = time.monotonic() + _READY_S
         while not self._answers():
@@ -167,6 +173,13 @@ class Broker:
         except OSError:
             return False
         return True
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _end_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

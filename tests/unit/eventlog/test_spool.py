@@ -151,6 +151,24 @@ async def test_what_is_on_disk_at_the_end_is_sent_by_the_next_start(place: Place
     assert result.by_type["turn"].accounted_emitted == 10
 
 
+@pytest.mark.parametrize("away", ["refuses", "hangs"])
+async def test_the_end_does_not_wait_for_a_log_that_is_away(place: Place, away: str) -> None:
+    edge = place.emitter()
+    edge.start()
+    add(edge, 0)
+    wait_until(lambda: emitted(edge) == 1)
+    place.away = away
+    add(edge, 1, 10)
+    assert edge.close(PATIENCE_S * 100)["turn"] == Account(captured=11, emitted=1, spooled=10)
+    place.away = None
+    following = place.emitter()
+    following.start()
+    wait_until(lambda: not place.files())
+    following.close(PATIENCE_S)
+    assert sorted(await numbers(place)) == list(range(11))
+    assert (await audited(place)).complete
+
+
 KILLED = """
 import signal, sys, threading
 from pathlib import Path
