@@ -63,31 +63,46 @@ def resolve(host: str, setting: str, *, wait_s: float = WAIT_S) -> str:
         SettingsError: the name was not known in time.
 
     """
-    deadline = time.monotonic() + wait_s
-    waiting = False
-    while True:
-        try:
-            return look_up(host)
-        except OSError as error:
-            if time.monotonic() >= deadline:
-                raise SettingsError(
-                    f"no address is known for the host {host!r} ({error.strerror}), waited {wait_s:g} s; start that "
-                    f"host, or correct its name in {setting}"
-                ) from None
-            if not waiting:
-                waiting = True
-                _log.info("waiting for a host's address", host=host, setting=setting)
-            time.sleep(_RETRY_S)
+    return resolve_all({"": (host, 0)}, setting, wait_s=wait_s)[""][0]
 
 
 def resolve_all(places: Mapping[str, Address], setting: str, *, wait_s: float = WAIT_S) -> dict[str, Address]:
-    """Return named hosts and ports with their hosts resolved.
+    """Return named hosts and ports with their hosts resolved, waiting for names to become known.
+
+    Those whose names are not known in time are left out: one edge that is down must not keep the others from work.
+
+    Args:
+        places: hosts and ports by name.
+        setting: where they come from, for the error.
+        wait_s: how long to wait for all of them.
 
     Raises:
-        SettingsError: a name was not known in time.
+        SettingsError: not one of them was known in time.
 
     """
-    return {name: (resolve(host, f"{setting}, {name}", wait_s=wait_s), port) for name, (host, port) in places.items()}
+    deadline = time.monotonic() + wait_s
+    known: dict[str, Address] = {}
+    waiting = False
+    while True:
+        missing = {}
+        for name, (host, port) in places.items():
+            try:
+                known[name] = known.get(name) or (look_up(host), port)
+            except OSError as error:
+                missing[name] = f"no address is known for the host {host!r} ({error.strerror})"
+        if not missing or time.monotonic() >= deadline:
+            break
+        if not waiting:
+            waiting = True
+            _log.info("waiting for addresses", setting=setting, missing=missing)
+        time.sleep(_RETRY_S)
+    for name, problem in missing.items():
+        where = f"{setting}, {name}" if name else setting
+        remedy = f"{problem}, waited {wait_s:g} s; start that host, or correct its name in {where}"
+        if not known:
+            raise SettingsError(remedy)
+        _log.warning("going on without a host", problem=remedy)
+    return known
 
 
 def follow(
@@ -100,7 +115,7 @@ def follow(
 ) -> None:
     """Call `moved` with all addresses whenever a name means another one, until `stop`; blocking.
 
-    A name that is unknown for the moment keeps its last address.
+    A name that is unknown for the moment keeps its last address, one that was never known gets its first.
 
     Args:
         places: hosts and ports by name, as in the settings.

@@ -169,8 +169,11 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         return tuple(
             EdgeAddress(edge.name, edge.region, known[f"{edge.name} for clients"], known[f"{edge.name} inside"])
             for edge in settings.edges
+            if {f"{edge.name} for clients", f"{edge.name} inside"} <= known.keys()
         )
 
+    if not edges(resolved):
+        raise SettingsError("no edge's address is known; start an edge, or correct the host names in SIDETONE_EDGES")
     config = TransceiverConfig(
         code=mine.code,
         region=settings.transceiver_region,

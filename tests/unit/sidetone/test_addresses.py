@@ -55,6 +55,23 @@ def test_name_that_becomes_known_is_waited_for(names: Names) -> None:
     starting.join()
 
 
+def test_one_unknown_name_does_not_keep_the_others_from_work_and_is_told_when_it_comes(names: Names) -> None:
+    places = {"a": ("edge-a", 1), "b": ("edge-b", 2)}
+    names.known = {"edge-a": "10.0.0.1"}
+    known = addresses.resolve_all(places, "SIDETONE_EDGES", wait_s=0)
+    assert known == {"a": ("10.0.0.1", 1)}
+    names.known["edge-b"] = "10.0.0.2"
+    told: list[dict[str, tuple[str, int]]] = []
+    stop = threading.Event()
+
+    def moved(now: dict[str, tuple[str, int]]) -> None:
+        told.append(now)
+        stop.set()
+
+    addresses.follow(places, known, moved, stop, every_s=0.001)
+    assert told == [{"a": ("10.0.0.1", 1), "b": ("10.0.0.2", 2)}]
+
+
 def test_moved_host_is_told_and_a_forgotten_name_keeps_its_address(names: Names) -> None:
     places = {"a": ("edge-a", 1), "b": ("edge-b", 2), "c": ("192.0.2.9", 3)}
     names.known = {"edge-a": "10.0.0.1", "edge-b": "10.0.0.2"}
