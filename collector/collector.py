@@ -17,15 +17,16 @@ import asyncio
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import stamina
 import structlog
 
-from collector.blocks import Block, Opened, open_range
+from collector.blocks import CHUNKS, Block, Opened, open_range
 from collector.config import CollectorConfig
 from collector.deadletters import bury
 from collector.errors import PoisonError
@@ -45,6 +46,26 @@ from eventlog.port import (
 
 log = structlog.get_logger("sidetone.collector")
 
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """A part of the log that is loaded once more.
+
+    Attributes:
+        upto: by partition, the first offset that is not loaded.
+        table: for facts, instead of their own; None for their own.
+
+    """
+
+    upto: Mapping[TopicPartition, int]
+    table: str | None = None
+
+    def aimed(self, opened: Opened) -> Opened:
+        """Return a range's facts for the table; ledger and dead letters have theirs from the first time."""
+        facts = [block for block in opened.blocks if block.table != CHUNKS]
+        return replace(opened, blocks=tuple(replace(block, table=self.table or block.table) for block in facts))
+
+
 FETCH_S: Final = 0.1
 """Longest wait for messages: how soon a collector at the log's end notices that it is to stop."""
 LOG_RETRY_S: Final = 0.5
@@ -61,6 +82,7 @@ class Collector:
         client_factory: makes clickhouse_connect clients, one per worker thread; may raise while the store is away.
         config: limits and names.
         observers: told of every step.
+        backfill: what to load again and where to; None to load what comes.
 
     """
 
@@ -71,6 +93,7 @@ class Collector:
         config: CollectorConfig | None = None,
         *,
         observers: Sequence[Observer] = (),
+        backfill: Backfill | None = None,
     ) -> None:
         self._log = log
         self._config = config or CollectorConfig()
@@ -91,6 +114,7 @@ class Collector:
         self._targets: dict[TopicPartition, int] = {}
         self._poison: defaultdict[TopicPartition, int] = defaultdict(int)
         self._ledger = Ledger()
+        self._backfill = backfill
         self._draining = False
         self._pool = ThreadPoolExecutor(self._config.workers, thread_name_prefix="collector")
         self._slots = asyncio.Semaphore(self._config.workers)
@@ -224,7 +248,9 @@ class Collector:
 
     async def _at_end(self, subscription: Subscription) -> bool:
         for where in subscription.assignment - self._targets.keys():
-            self._targets[where] = (await self._log.bounds(where))[1]
+            self._targets[where] = (
+                self._backfill.upto.get(where, 0) if self._backfill else (await self._log.bounds(where))[1]
+            )
         behind = any(self._positions.get(where, 0) < end for where, end in self._targets.items())
         return self._planner.empty and not behind
 
@@ -236,6 +262,8 @@ class Collector:
             return  # fetched for a member that is no more; the take-over starts at the committed positions
         for message in messages:
             self._positions[message.where] = message.offset + 1
+        if self._backfill is not None:
+            messages = [message for message in messages if message.offset < self._backfill.upto.get(message.where, 0)]
         now = time.monotonic()
         self._planner.add(messages, now)
         flush = self._draining or self._planner.held_bytes >= config.max_bytes
@@ -269,9 +297,12 @@ class Collector:
         ledger = self._ledger.of(intent.where)
         async with self._slots:
             opened = await self._thread(lambda: open_range(source, ledger, late_after_s=self._config.late_after_s))
-            self._check_poison(opened)
-            self._notify(Progress(Stage.OPENED, intent.where, intent, opened))
-            await bury(self._log, opened.dead)
+            if self._backfill is None:
+                self._check_poison(opened)
+                self._notify(Progress(Stage.OPENED, intent.where, intent, opened))
+                await bury(self._log, opened.dead)
+            else:
+                opened = self._backfill.aimed(opened)
             for block in opened.blocks:
                 await self._insert(opened, block, subscription)
         ledger.add(opened.taken)

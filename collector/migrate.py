@@ -94,9 +94,9 @@ class Migration:
         """SHA-256 of the file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def statements(self, settings: StoreSettings) -> list[str]:
+    def statements(self, settings: StoreSettings | None = None) -> list[str]:
         """Return the statements, placeholders filled in, comments dropped."""
-        filled = string.Template(self.text).substitute(settings.variables())
+        filled = string.Template(self.text).substitute((settings or StoreSettings()).variables())
         without_comments = re.sub(r"^\s*--.*$", "", filled, flags=re.MULTILINE)
         return [s.strip() for s in re.split(r";\s*$", without_comments, flags=re.MULTILINE) if s.strip()]
 

@@ -24,6 +24,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError as KafkaOffsetOutOfRangeError,
 )
 
+from eventlog.kafka_assignor import AloneAssignor, SharingAssignor
 from eventlog.kafka_clients import why_unreachable
 from eventlog.kafka_messages import from_kafka, whole
 from eventlog.port import (
@@ -60,10 +61,12 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         *,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
         max_poll_interval_ms: int = MAX_POLL_INTERVAL_MS,
+        alone: bool = False,
     ) -> None:
         self._arguments = arguments
         self._group = group
         self._topics = topics
+        self._assignor = AloneAssignor if alone else SharingAssignor
         self._session_timeout_ms = session_timeout_ms
         self._max_poll_interval_ms = max_poll_interval_ms
         self._generation = 0
@@ -168,6 +171,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             **self._arguments,
             group_id=self._group,
             enable_auto_commit=False,
+            partition_assignment_strategy=(self._assignor,),
             auto_offset_reset="none",  # a position that retention overtook is an error, not a jump
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             session_timeout_ms=self._session_timeout_ms,

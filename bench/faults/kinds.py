@@ -20,7 +20,7 @@ LONG_ENOUGH: Final = 1.5
 
 def collector_killed_before_insert(world: World) -> bool:
     """SIGKILL once the intent is in the log and the range is decoded."""
-    return _killed(world, Fault(Stage.OPENED, int(world.rng.integers(1, 4))), "before_insert")
+    return _killed(world, Fault(Stage.OPENED), "before_insert")
 
 
 def collector_killed_in_mid_insert(world: World) -> bool:

@@ -1,4 +1,4 @@
-"""`sidetone dlq`: what the collector refused, and having it tried again."""
+"""`sidetone dlq`: what the collector refused, and having it tried again. `sidetone rebuild`: tables from the log."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     dlq.command("show")(show)
     dlq.command("replay")(replay)
     app.add_typer(dlq, name="dlq", rich_help_panel="Pipeline")
+    app.command(rich_help_panel="Pipeline")(rebuild)
 
 
 def list_letters(data_dir: DataDir = None, json: Json = False) -> None:
@@ -118,6 +119,53 @@ def replay(
             output.complain(why)
     if result["left"] or (not result["replayed"] and letter_ids):
         raise typer.Exit(1)
+
+
+def rebuild(
+    tables: Annotated[list[str], typer.Argument(help="Tables to empty and load from the log once more.")],
+    partial: Annotated[
+        bool, typer.Option(help="Also if the log no longer has everything; what is gone from it is lost.")
+    ] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Empty tables or rollups and load them from the log, while new facts keep arriving.
+
+    A raw table is rebuilt with its rollups. The collectors pause for a moment and then go on; a rebuild that was cut
+    off is finished by the same command.
+    """
+    from clickhouse_connect.driver.exceptions import ClickHouseError  # noqa: PLC0415 - `--help` must not load it
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    from collector import CollectorConfig, RebuildError, store_clients  # noqa: PLC0415
+    from collector import rebuild as load_again  # noqa: PLC0415
+
+    host, port, user, password = load(data_dir=data_dir).store()
+    config = CollectorConfig()
+    clients = store_clients(host, port, timeout_s=config.insert_timeout_s, user=user, password=password)
+    columns = (TextColumn("rebuilding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.stderr) as progress:
+        task = progress.add_task("messages", total=None)
+        try:
+            result = _with_log(
+                data_dir,
+                lambda log: load_again(
+                    log,
+                    clients,
+                    tables,
+                    config,
+                    partial=partial,
+                    report=lambda done, total: progress.update(task, completed=done, total=total),
+                ),
+            )
+        except RebuildError as error:
+            raise PipelineError(str(error)) from None
+        except (ClickHouseError, OSError) as error:
+            raise PipelineError(f"the store at {host}:{port} does not answer: {error}") from None
+    if json:
+        output.json_object({"tables": list(result.tables), "messages": result.messages, "resumed": result.resumed})
+    else:
+        output.note(f"{', '.join(result.tables)}: rebuilt from {result.messages} messages")
 
 
 async def _find(log: EventLog, letter_id: str) -> Letter:

@@ -59,7 +59,7 @@ def test_a_table_has_the_columns_of_its_fact(fact: FactType) -> None:
 
 def test_every_table_remembers_the_same_number_of_inserts() -> None:
     tables = [s for s in STATEMENTS if s.startswith("CREATE TABLE")]
-    assert len(tables) == len(FACTS) + 6
+    assert len(tables) == len(FACTS) + 7
     assert all("non_replicated_deduplication_window = 77" in s for s in tables)
 
 
