@@ -10,9 +10,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bench.faults.victim import POLL_LIMIT_MS, Fault
-from bench.faults.world import REQUEST_TIMEOUT_MS, Unsettled, World, go_on, stop, wait
+from bench.faults.victim import FORKS, POLL_LIMIT_MS, Fault
+from bench.faults.world import (
+    PATIENCE_S,
+    REQUEST_TIMEOUT_MS,
+    Unsettled,
+    World,
+    go_on,
+    spool_and_die,
+    stop,
+    wait,
+)
 from collector import Stage
+from eventlog import Emitter
 
 LONG_ENOUGH: Final = 1.5
 """How much longer than a limit a process is stopped."""
@@ -121,7 +131,59 @@ def broker_away(world: World) -> bool:
     finally:
         go_on(pid)
     world.settle()
-    return spooled and _repeated(world)
+    return spooled
+
+
+def spool_full(world: World) -> bool:
+    """Stop the broker while a producer has more facts than its memory and its disk take: it sheds, and counts."""
+    world.mark()
+    emitter = world.new_emitter(f"spool-{len(world.rounds)}", max_pending_rows=400, spool_max_bytes=100_000)
+    wait(lambda: emitter.problem is None and world.emitter.problem is None, "the log is not there")
+    pid = world.broker.process.pid if world.broker.process else 0
+    world.emit(2, emitter=emitter)
+    stop(pid)
+    try:
+        deadline = time.monotonic() + 20
+        while not _shed(emitter) and time.monotonic() < deadline:
+            world.emit(5, emitter=emitter)
+    finally:
+        go_on(pid)
+    wait(lambda: not any(account.spooled for account in emitter.accounts().values()), "the spool was not drained")
+    accounts = emitter.close(PATIENCE_S)
+    world.rounds[-1].shed = {name: sum(account.shed.values()) for name, account in accounts.items()}
+    return _shed(emitter) > 0
+
+
+def torn_spool(world: World) -> bool:
+    """Kill a producer that has everything on disk, tear the file, and have another one drain it."""
+    world.mark()
+    world.rounds[-1].shed = {}
+    folder = world.spool(f"spool-{len(world.rounds)}")
+    portions = [world.facts() for _ in range(30)]
+    pid = world.broker.process.pid if world.broker.process else 0
+    stop(pid)
+    try:
+        child = FORKS.Process(target=spool_and_die, args=(world.broker.bootstrap, folder, portions))
+        child.start()
+        child.join(PATIENCE_S)
+        child.kill()
+        child.join()
+    finally:
+        go_on(pid)
+    files = sorted(folder.glob("*.sqlite*"), key=lambda file: file.stat().st_size)
+    if not files or not files[-1].stat().st_size:
+        return False
+    with files[-1].open("r+b") as torn:
+        torn.truncate(int(files[-1].stat().st_size * world.rng.uniform(0.3, 0.9)))
+    emitter = world.new_emitter(folder.name)
+    wait(lambda: emitter.spools_set_aside > 0 or not list(folder.glob("*.sqlite")), "the torn spool was left alone")
+    wait(lambda: not any(account.spooled for account in emitter.accounts().values()), "the spool was not drained")
+    emitter.close(PATIENCE_S)
+    return emitter.spools_set_aside > 0 or world.undelivered() > 0
+
+
+def _shed(emitter: Emitter) -> int:
+    return sum(sum(account.shed.values()) for account in emitter.accounts().values())
 
 
 def _killed(world: World, fault: Fault, place: str) -> bool:
@@ -138,11 +200,6 @@ def _had_to_spool(world: World) -> bool:
     return True
 
 
-def _repeated(world: World) -> bool:
-    """Tell whether the producer was without an answer long enough to have been replaced."""
-    return world.emitter.problem is None
-
-
 KINDS: Final[dict[str, tuple[Callable[[World], bool], int]]] = {
     "collector_killed_before_insert": (collector_killed_before_insert, 8),
     "collector_killed_in_mid_insert": (collector_killed_in_mid_insert, 10),
@@ -153,5 +210,7 @@ KINDS: Final[dict[str, tuple[Callable[[World], bool], int]]] = {
     "store_stalled": (store_stalled, 2),
     "broker_killed": (broker_killed, 2),
     "broker_away": (broker_away, 2),
+    "spool_full": (spool_full, 1),
+    "torn_spool": (torn_spool, 1),
 }
-"""Every fault, and how often it comes in 48 rounds."""
+"""Every fault, and how often it comes in 50 rounds."""

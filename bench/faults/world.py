@@ -12,9 +12,10 @@ import os
 import signal
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,14 +24,15 @@ import pyarrow as pa
 from clickhouse_connect.driver.client import Client
 
 from bench.facts import sample
-from bench.faults.oracle import ROLLUPS, Verdict, Window, judge
-from bench.faults.victim import Fault, Outcome, QuickKafkaLog, Victim
+from bench.faults.oracle import ROLLUPS, Verdict, Window, judge, source_rows
+from bench.faults.victim import Fault, Outcome, QuickKafkaLog, Victim, silence
 from collector import migrate, store_clients
-from eventlog import Emitter
+from eventlog import Emitter, open_chunk
 from eventlog.audit import Audit, audit
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
-from eventlog.schema import PACKET, TURN, FactType
+from eventlog.port import TopicPartition
+from eventlog.schema import FACTS, PACKET, TURN
 from eventlog.topics import declared
 from sidetone.broker import Broker
 from sidetone.store.process import StoreProcess
@@ -54,6 +56,10 @@ class Round:
 
     number: int
     source: dict[str, list[pa.RecordBatch]] = field(default_factory=lambda: defaultdict(list))
+    starts: dict[TopicPartition, int] = field(default_factory=dict)
+    shed: dict[str, int] | None = None
+    """Rows by type that the producer says it shed; None where every row handed over must be stored. A type that is not
+    named may have lost any number, on a disk that was torn."""
 
     @property
     def midnight_ns(self) -> int:
@@ -69,6 +75,25 @@ class Round:
     def rows(self) -> int:
         """How many facts."""
         return sum(batch.num_rows for batches in self.source.values() for batch in batches)
+
+
+def _log(bootstrap: str) -> KafkaEventLog:
+    topics = declared(partitions=PARTITIONS, replication=1)
+    return QuickKafkaLog(KafkaConnection(bootstrap), topics, request_timeout_ms=REQUEST_TIMEOUT_MS)
+
+
+def make_emitter(bootstrap: str, spool_dir: Path, **options: Any) -> Emitter:
+    """Return a producer with a short request timeout."""
+    return Emitter(
+        partial(_log, bootstrap),
+        role="faults",
+        region="lab",
+        host_id=HOST,
+        flush_s=0.02,
+        spool_dir=spool_dir,
+        partitions=PARTITIONS,
+        **options,
+    )
 
 
 class World:
@@ -121,24 +146,18 @@ class World:
         return store_clients("127.0.0.1", self.port, timeout_s=30)()
 
     def log(self) -> KafkaEventLog:
-        """Open the log, as a producer with a short request timeout."""
-        topics = declared(partitions=PARTITIONS, replication=1)
-        return QuickKafkaLog(KafkaConnection(self.broker.bootstrap), topics, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        """Open the log."""
+        return _log(self.broker.bootstrap)
 
     def new_emitter(self, spool: str, **options: Any) -> Emitter:
-        """Start a producer."""
-        emitter = Emitter(
-            self.log,
-            role="faults",
-            region="lab",
-            host_id=HOST,
-            flush_s=0.02,
-            spool_dir=self._folder / spool,
-            partitions=PARTITIONS,
-            **options,
-        )
+        """Start a producer with a folder for its spool."""
+        emitter = make_emitter(self.broker.bootstrap, self.spool(spool), **options)
         emitter.start()
         return emitter
+
+    def spool(self, name: str) -> Path:
+        """Return a folder for a spool."""
+        return self._folder / name
 
     def begin(self) -> Round:
         """Begin a round."""
@@ -147,22 +166,23 @@ class World:
 
     def emit(self, count: int = 10, pause_s: float = 0.03, emitter: Emitter | None = None) -> None:
         """Hand facts of the present round to a producer, in `count` portions."""
-        now = self.rounds[-1]
         for _ in range(count):
-            for fact, rows in ((PACKET, int(self.rng.integers(30, 120))), (TURN, int(self.rng.integers(5, 20)))):
-                number = len(now.source[fact.name])
-                at = now.midnight_ns + (number % 2 * 2 - 1) * (number + 1) * 10**9
-                self._hand_over(now, fact, sample(fact, rows, self.rng, start_ns=at), emitter or self.emitter)
+            hand_over(emitter or self.emitter, self.facts())
             time.sleep(pause_s)
 
-    @staticmethod
-    def _hand_over(now: Round, fact: FactType, batch: pa.RecordBatch, emitter: Emitter) -> None:
-        at = fact.schema.get_field_index("host_id")
-        hosts = pa.array([HOST] * batch.num_rows).dictionary_encode()
-        batch = batch.set_column(at, fact.schema.field(at), hosts.cast(fact.schema.field(at).type))
-        now.source[fact.name].append(batch)
-        names = [name for name in fact.schema.names if name != "host_id"]
-        emitter.add_columns(fact, {name: batch.column(name) for name in names}, batch.num_rows)
+    def facts(self) -> list[tuple[str, pa.RecordBatch]]:
+        """Make a portion of facts, and keep them for the oracle."""
+        now, made = self.rounds[-1], []
+        for fact, rows in ((PACKET, int(self.rng.integers(30, 120))), (TURN, int(self.rng.integers(5, 20)))):
+            number = len(now.source[fact.name])
+            at = now.midnight_ns + (number % 2 * 2 - 1) * (number + 1) * 10**9
+            batch = sample(fact, rows, self.rng, start_ns=at)
+            host = fact.schema.get_field_index("host_id")
+            hosts = pa.array([HOST] * batch.num_rows).dictionary_encode()
+            batch = batch.set_column(host, fact.schema.field(host), hosts.cast(fact.schema.field(host).type))
+            now.source[fact.name].append(batch)
+            made.append((fact.name, batch))
+        return made
 
     def victim(self, fault: Fault | None = None) -> Victim:
         """Start a collector, with the fault that it is to die of."""
@@ -220,7 +240,48 @@ class World:
 
     def judge(self) -> Verdict:
         """Hold the present round against the store."""
-        return judge(self.client(), self.rounds[-1].source, self.rounds[-1].window)
+        now = self.rounds[-1]
+        if now.shed is not None:
+            handed = now.source
+            now.source = asyncio.run(self._logged(now))
+            _check_shed(handed, now.source, now.shed)
+        return judge(self.client(), now.source, now.window)
+
+    def mark(self) -> None:
+        """Note where the log ends now, for a round that sheds: its facts are those that come after."""
+        self.rounds[-1].starts = asyncio.run(self._ends())
+
+    def undelivered(self) -> int:
+        """Return how many of the present round's facts the log does not have."""
+        logged = asyncio.run(self._logged(self.rounds[-1]))
+        return self.rounds[-1].rows - sum(batch.num_rows for batches in logged.values() for batch in batches)
+
+    async def _ends(self) -> dict[TopicPartition, int]:
+        log = self.log()
+        try:
+            wheres = [TopicPartition(fact.topic, n) for fact in (PACKET, TURN) for n in range(PARTITIONS)]
+            return {where: (await log.bounds(where))[1] for where in wheres}
+        finally:
+            await log.aclose()
+
+    async def _logged(self, now: Round) -> dict[str, list[pa.RecordBatch]]:
+        """Return what a round's producers brought into the log, each chunk once."""
+        log, seen = self.log(), set[tuple[str, str, int]]()
+        found: dict[str, list[pa.RecordBatch]] = {PACKET.name: [], TURN.name: []}
+        try:
+            for where, start in now.starts.items():
+                offset, end = start, (await log.bounds(where))[1]
+                while offset < end:
+                    for message in await log.read(where, offset, max_bytes=1 << 24):
+                        offset = message.offset + 1
+                        fact, header, batch = open_chunk(message)
+                        name = (header.source, header.type, header.sequence)
+                        if name not in seen:
+                            seen.add(name)
+                            found[fact.name].append(batch)
+        finally:
+            await log.aclose()
+        return found
 
     def recount(self) -> dict[str, int]:
         """Count the rows of every round again; return by table in how many rounds they are not what was handed over."""
@@ -253,6 +314,25 @@ class World:
         return asyncio.run(read())
 
 
+def _check_shed(
+    handed: dict[str, list[pa.RecordBatch]], logged: dict[str, list[pa.RecordBatch]], shed: dict[str, int]
+) -> None:
+    """Check that the log has what was handed over, less what the producer says it shed.
+
+    Raises:
+        Unsettled: it does not.
+
+    """
+    for fact in (PACKET, TURN):
+        wanted, found = Counter(source_rows(fact, handed[fact.name])), Counter(source_rows(fact, logged[fact.name]))
+        strange, missing = (found - wanted).total(), (wanted - found).total()
+        if strange or missing != shed.get(fact.name, missing):
+            raise Unsettled(
+                f"the log has {strange} {fact.name} facts that nobody handed over and misses {missing}, "
+                f"the producer says that it shed {shed.get(fact.name)}"
+            )
+
+
 def wait(holds: Callable[[], bool], otherwise: str, timeout_s: float = PATIENCE_S) -> None:
     """Wait until something holds.
 
@@ -265,6 +345,26 @@ def wait(holds: Callable[[], bool], otherwise: str, timeout_s: float = PATIENCE_
         if time.monotonic() > deadline:
             raise Unsettled(f"{otherwise} within {timeout_s:.0f} s")
         time.sleep(0.02)
+
+
+def hand_over(emitter: Emitter, facts: list[tuple[str, pa.RecordBatch]]) -> None:
+    """Give facts to a producer."""
+    for name, batch in facts:
+        columns = {column: batch.column(column) for column in batch.schema.names if column != "host_id"}
+        emitter.add_columns(FACTS[name], columns, batch.num_rows)
+
+
+def spool_and_die(bootstrap: str, folder: Path, portions: list[list[tuple[str, pa.RecordBatch]]]) -> None:
+    """Be a producer that cannot reach the log, puts everything on disk, and is killed."""
+    silence()
+    emitter = make_emitter(bootstrap, folder)
+    emitter.start()
+    for portion in portions:
+        hand_over(emitter, portion)
+        time.sleep(0.05)
+    wanted = sum(batch.num_rows for portion in portions for _, batch in portion)
+    wait(lambda: sum(account.spooled for account in emitter.accounts().values()) >= wanted, "not everything is on disk")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def stop(pid: int) -> None:
