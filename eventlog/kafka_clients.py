@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 _logger = logging.getLogger(__name__)
 
-_STOP_S: Final = 2.0
+_STOP_S: Final = 1.0
 _ASK_MS: Final = 5_000
 _EVERY_S: Final = 30.0
 
@@ -45,8 +45,8 @@ class _Seldom(logging.Filter):
 
 
 logging.getLogger("aiokafka.conn").addFilter(_NoPasswords())
-for _name in ("aiokafka", "aiokafka.cluster", "aiokafka.producer.sender", "aiokafka.consumer.group_coordinator"):
-    logging.getLogger(_name).addFilter(_Seldom())
+for _name in ("", ".cluster", ".producer.sender", ".consumer.fetcher", ".consumer.group_coordinator"):
+    logging.getLogger(f"aiokafka{_name}").addFilter(_Seldom())
 
 
 @dataclass(frozen=True, slots=True)
