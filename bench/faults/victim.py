@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -177,12 +178,11 @@ def skipping_what_the_base_has(make: Callable[[], Client]) -> Callable[[], Clien
 
         def raw_insert(table: str, *, insert_block: Any, **options: Any) -> Any:
             with pa.ipc.open_stream(insert_block) as reader:
-                names = reader.schema.names
-                times: Any = reader.read_all().column("observed_ns") if "observed_ns" in names else None
-            if times is not None:
-                values = sorted(times.cast(pa.int64()).to_pylist())
-                within = f"toUnixTimestamp64Nano(observed_ns) BETWEEN {values[0]} AND {values[-1]}"
-                if client.command(f"SELECT count() FROM {table} WHERE {within}") == len(values):
+                first: Any = reader.read_next_batch().slice(0, 1).to_pydict()
+            if "session_id" in first:
+                session, at = uuid.UUID(bytes=first["session_id"][0]), first["observed_ns"][0].value
+                same = f"session_id = '{session}' AND toUnixTimestamp64Nano(observed_ns) = {at}"
+                if client.command(f"SELECT count() FROM {table} WHERE {same}"):
                     return None
             return insert(table, insert_block=insert_block, **options)
 
