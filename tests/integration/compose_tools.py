@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -248,12 +249,15 @@ async def answers(port: int) -> None:
 
 
 def _free_port(held: ExitStack) -> int:
-    """Return a port that is free for UDP and TCP; it is held until all are found, so that no two are the same."""
+    """Return a port that is free for UDP and TCP; it is held until all are found, so that no two are the same.
+
+    Not one that the kernel gives to outgoing connections: between now and its service's start, one of those could get
+    it, and a client that tries it before its service listens could even be connected to itself.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        tcp.bind(("127.0.0.1", 0))
-        port: int = tcp.getsockname()[1]
-        udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        port = random.randrange(10_000, first_outgoing)
         with contextlib.suppress(OSError):
-            udp.bind(("127.0.0.1", port))
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("0.0.0.0", port))
             return port
