@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -18,6 +18,7 @@ from typing import Final
 import structlog
 from clickhouse_connect.driver.client import Client
 
+from collector.cluster import on_cluster
 from collector.errors import CollectorHaltedError
 
 log = structlog.get_logger("sidetone.collector")
@@ -49,6 +50,8 @@ class StoreSettings:
     Attributes:
         dedup_window: inserts that every table remembers by their token. It must exceed the inserts into one table,
             over all collectors, during the longest outage after which a pending range is replayed.
+        cluster: name of the cluster whose hosts all have the tables, replicated and sharded by session; None for one
+            host.
         ttl_facts_days: days that raw facts are kept; None keeps them for good.
         ttl_audio_days: days that recorded audio is kept.
         ttl_chunks_days: days that the ledger keeps chunks. Keep it above what a spool may hold: a chunk that is sent
@@ -59,6 +62,7 @@ class StoreSettings:
     """
 
     dedup_window: int = 10_000
+    cluster: str | None = None
     ttl_facts_days: int | None = None
     ttl_audio_days: int | None = None
     ttl_chunks_days: int | None = None
@@ -98,7 +102,15 @@ class Migration:
         """Return the statements, placeholders filled in, comments dropped."""
         filled = string.Template(self.text).substitute((settings or StoreSettings()).variables())
         without_comments = re.sub(r"^\s*--.*$", "", filled, flags=re.MULTILINE)
-        return [s.strip() for s in re.split(r";\s*$", without_comments, flags=re.MULTILINE) if s.strip()]
+        split = [s.strip() for s in re.split(r";\s*$", without_comments, flags=re.MULTILINE) if s.strip()]
+        return placed(split, settings)
+
+
+def placed(statements: Iterable[str], settings: StoreSettings | None) -> list[str]:
+    """Return statements for one host as the settings want them: as they are, or for a cluster."""
+    if settings is None or settings.cluster is None:
+        return list(statements)
+    return [placed for statement in statements for placed in on_cluster(statement.strip(), settings.cluster)]
 
 
 def migrations() -> list[Migration]:
@@ -130,7 +142,7 @@ def migrate(client: Client, settings: StoreSettings | None = None, known: list[M
     """
     settings = settings or StoreSettings()
     known = migrations() if known is None else known
-    for statement in BOOTSTRAP:
+    for statement in placed(BOOTSTRAP, settings):
         client.command(statement)
     rows = client.query(APPLIED).result_rows
     done = {int(version): (str(name), str(checksum)) for version, name, checksum in rows}

@@ -133,6 +133,10 @@ async def rebuild(
     """
     config = config or CollectorConfig()
     tables = tables_of(names)
+    if config.store.cluster is not None:
+        raise RebuildError(
+            "tables on a cluster cannot be rebuilt yet; this works on a single host. Nothing was changed."
+        )
     client = await asyncio.to_thread(clients)
     job = await asyncio.to_thread(_unfinished, client, tables)
     resumed = job is not None

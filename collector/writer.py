@@ -42,6 +42,8 @@ RELEASE_SETTINGS: Final[dict[str, int | str]] = {
     "deduplicate_insert_select": "force_enable",
     "max_insert_block_size_bytes": 0,
     "use_strict_insert_block_limits": 0,
+    # On a cluster: confirmed means that every shard has its part.
+    "distributed_foreground_insert": 1,
 }
 """Sent only to stores that know them."""
 
@@ -81,9 +83,10 @@ class StoreUnavailableError(Exception):
 class Writer:
     """Inserts blocks. One per collector; safe from many threads, each of which has a client of its own."""
 
-    def __init__(self, client_factory: ClientFactory) -> None:
+    def __init__(self, client_factory: ClientFactory, database: str = DATABASE) -> None:
         """`client_factory` makes a connected clickhouse_connect client; it may raise while the store is away."""
         self._factory = client_factory
+        self._database = database
         self._local = threading.local()
 
     def insert(self, block: Block) -> None:
@@ -98,7 +101,7 @@ class Writer:
         settings = INSERT_SETTINGS | known | {"insert_deduplication_token": block.token}
         try:
             client.raw_insert(
-                f"{DATABASE}.{block.table}",
+                f"{self._database}.{block.table}",
                 column_names=block.columns,
                 insert_block=memoryview(block.data),  # type: ignore[arg-type]  # any bytes-like body is sent as it is
                 settings=settings,
@@ -107,7 +110,7 @@ class Writer:
         except (ClickHouseError, OSError) as error:
             # A connection that failed once may be half-open; the next try starts with a new one.
             self._local.client = None
-            raise _unavailable(error, f"{block.rows} rows into {DATABASE}.{block.table}") from error
+            raise _unavailable(error, f"{block.rows} rows into {self._database}.{block.table}") from error
 
     def taken(self, positions: Mapping[TopicPartition, int], now_ns: int) -> Ledger:
         """Read back which chunks are stored from before a position of each partition.

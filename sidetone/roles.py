@@ -226,7 +226,7 @@ def run_collector(settings: Settings) -> None:
     """
     import pyarrow as pa
 
-    from collector import CollectorConfig, CollectorHaltedError
+    from collector import CollectorConfig, CollectorHaltedError, StoreSettings
     from collector import run_collector as collect
 
     pa.array([0])  # loads pandas: a second of work, better now than beside the first calls
@@ -234,7 +234,11 @@ def run_collector(settings: Settings) -> None:
 
     async def run() -> None:
         await collect(
-            CollectorConfig(metrics_port=settings.collector_port, stop_grace_s=_STOP_GRACE_S[settings.log]),
+            CollectorConfig(
+                metrics_port=settings.collector_port,
+                stop_grace_s=_STOP_GRACE_S[settings.log],
+                store=StoreSettings(cluster=settings.store_cluster),
+            ),
             log_opener(settings),
             host,
             port,

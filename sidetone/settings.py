@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     store_port: Port = Field(8123, description="ClickHouse's HTTP port.")
     store_user: str = Field("default", description="ClickHouse user.")
     store_password: SecretStr | None = Field(None, description="Password of that user.")
+    store_cluster: str | None = Field(
+        None, description="ClickHouse cluster whose hosts all get the tables, replicated and sharded by session."
+    )
 
     signalling_host: BindHost = Field("127.0.0.1", description="Where the transceiver answers calls over HTTP.")
     signalling_port: Port = Field(8080, description="Port of the transceiver's HTTP interface.")

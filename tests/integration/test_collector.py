@@ -26,6 +26,7 @@ from collector import (
     PoisonError,
     Progress,
     Stage,
+    StoreSettings,
     letters,
     migrate,
     migrations,
@@ -33,6 +34,7 @@ from collector import (
     run_collector,
     store_clients,
 )
+from collector.migrate import BOOTSTRAP, placed
 from eventlog.port import Committed, Record, TopicPartition
 from eventlog.schema import FACTS, PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
@@ -370,3 +372,11 @@ def test_migrations_run_once_and_refuse_an_edited_or_unknown_one(store: Store) -
     assert migrate(client, known=[*known, more]) == ["0099_more"]
     client.command("DROP TABLE sidetone.more")
     client.command("ALTER TABLE sidetone.migrations DELETE WHERE version = 99 SETTINGS mutations_sync = 2")
+
+
+def test_the_engine_reads_every_statement_for_a_cluster(store: Store) -> None:
+    settings = StoreSettings(cluster="facts", ttl_facts_days=30, ttl_chunks_days=30)
+    client = store.client()
+    for statement in [*placed(BOOTSTRAP, settings), *(s for m in migrations() for s in m.statements(settings))]:
+        read = str(client.command("SELECT formatQuery({text:String})", parameters={"text": statement}))
+        assert "ON CLUSTER facts" in read

@@ -1,0 +1,44 @@
+"""A short run of the fault rounds, with a real broker; `python -m bench.faults` runs as many as you like."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+SHORT = (
+    "collector_killed_before_insert",
+    "collector_killed_in_mid_insert",
+    "collector_killed_before_commit",
+    "store_killed",
+    "rebalanced",
+)
+
+
+def rounds(count: int, *arguments: str, only: tuple[str, ...]) -> tuple[int, dict[str, Any]]:
+    """Run rounds and return the exit status and what they showed."""
+    kinds = [argument for name in only for argument in ("--only", name)]
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.faults", "--json", "--rounds", str(count), *kinds, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout, ran.stderr
+    return ran.returncode, json.loads(ran.stdout)
+
+
+def test_each_fault_is_seen_to_strike_and_costs_nothing() -> None:
+    status, result = rounds(len(SHORT), "--seed", "7", only=SHORT)
+    assert status == 0, result
+    assert result["observed"] >= len(SHORT)
+    assert set(result["by_fault"]) == set(SHORT)
+    assert (result["lost"], result["doubled"], result["rollup_mismatch"], result["recount_wrong"]) == (0, 0, 0, {})
+    assert all(of["captured"] == of["emitted"] == of["in_log"] for of in result["source"].values())
+
+
+def test_a_recovery_that_trusts_the_base_table_is_caught() -> None:
+    status, result = rounds(20, "--seed", "2", "--mutate", "base_only", only=("store_killed",))
+    assert status == 1, result
+    assert result["rollup_mismatch"] > 0
