@@ -1,4 +1,7 @@
-"""`python -m bench`: run every benchmark, one after another; `--json` prints one object with an entry for each."""
+"""`python -m bench`: run every benchmark, one after another.
+
+`--json` prints one object with an entry for each; `--rounds N` is handed on to each.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ _NOT_BENCHMARKS = ("__main__", "harness")
 
 def main() -> None:
     """Run all benchmarks as processes of their own, so that none warms up another."""
-    as_json = "--json" in sys.argv[1:]
+    options = [option for option in sys.argv[1:] if option != "--json"]
+    as_json = len(options) < len(sys.argv) - 1
     results = {}
     for module in pkgutil.iter_modules(bench.__path__):
         if module.name in _NOT_BENCHMARKS or module.ispkg:
             continue
         print(f"bench.{module.name} …", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", f"bench.{module.name}"]
+        command = [sys.executable, "-m", f"bench.{module.name}", *options]
         if as_json:
             ran = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE)
             results[module.name] = json.loads(ran.stdout)

@@ -21,8 +21,11 @@ from sidetone.settings import load
 from tests.integration.browser_tools import ARGUMENTS, executable, no_trouble, shows
 from tests.integration.stack_tools import command, processes_of, running, settings_in
 
-SECONDS = 20
+SECONDS = 30
+COMMAND = f".venv/bin/sidetone demo --headless --seconds {SECONDS} --json"
+"""As in the README."""
 
+ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
@@ -40,7 +43,8 @@ def patiently(ask: Callable[[], T]) -> T:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("demo") / "data"
     ran = subprocess.run(
-        command("demo", "--headless", "--seconds", str(SECONDS), "--json", "--data-dir", str(folder)),
+        [*COMMAND.split(), "--data-dir", str(folder)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=SECONDS + 60,
