@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import ExitStack
 from typing import Any
 
-from sidetone.settings import Settings
+from sidetone.settings import Settings, SettingsError
 
 _TCP_SETTINGS = ("store_port", "signalling_port", "api_port", "dashboard_port", "collector_port")
+_PORTS = range(20_000, 30_000)
 
 
 def with_free_ports(settings: Settings) -> Settings:
@@ -33,8 +35,14 @@ def with_free_ports(settings: Settings) -> Settings:
 
 
 def _free(held: ExitStack, kind: int) -> int:
-    # All are held until the last is found, so that no two are the same.
-    sock = held.enter_context(socket.socket(socket.AF_INET, kind))
-    sock.bind(("127.0.0.1", 0))
-    port: int = sock.getsockname()[1]
-    return port
+    """Find a port that nobody holds, and hold it until the last is found, so that no two are the same."""
+    # Below the range from which systems take the ports of outgoing connections: one of those could be given away
+    # between here and the start of the role.
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        sock = held.enter_context(socket.socket(socket.AF_INET, kind))
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return port
+    raise SettingsError(f"no port of {_PORTS.start} to {_PORTS.stop - 1} is free on 127.0.0.1")
