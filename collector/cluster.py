@@ -23,6 +23,9 @@ _VIEW: Final = re.compile(
     re.DOTALL,
 )
 _FROM: Final = re.compile(r"\bFROM sidetone\.(\w+)")
+_ALTER: Final = re.compile(r"ALTER TABLE sidetone\.(?P<name>\w+)\s+(?P<codecs>MODIFY COLUMN .* CODEC\(.*)", re.DOTALL)
+"""Codecs only: what changes a column's type must change the Distributed table, too."""
+
 _DROP: Final = re.compile(r"DROP TABLE IF EXISTS sidetone\.(?P<name>\w+)")
 _EVERYWHERE: Final = frozenset({"chunks", "migrations", "rebuilds"})
 """On every host in full."""
@@ -56,6 +59,8 @@ def on_cluster(statement: str, cluster: str) -> list[str]:
         select = _FROM.sub(lambda source: f"FROM sidetone.{source[1]}_local", match["select"])
         view = f"CREATE MATERIALIZED VIEW IF NOT EXISTS sidetone.{match['name']} {everywhere}"
         return [f"{view} TO sidetone.{match['to']}_local AS\n{select}"]
+    if match := _ALTER.fullmatch(statement):
+        return [f"ALTER TABLE sidetone.{match['name']}_local {everywhere}\n    {match['codecs']}"]
     if match := _DROP.fullmatch(statement):
         names = (match["name"], f"{match['name']}_local")
         return [f"DROP TABLE IF EXISTS sidetone.{name} {everywhere} SYNC" for name in names]

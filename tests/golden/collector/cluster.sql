@@ -475,3 +475,8 @@ ENGINE = ReplicatedMergeTree('/clickhouse/tables/{database}/rebuilds', '{shard}-
 ORDER BY (at_ns, id)
 SETTINGS replicated_deduplication_window_seconds = 604800,
     replicated_deduplication_window = 10000;
+
+ALTER TABLE sidetone.packets_local ON CLUSTER 'facts'
+    MODIFY COLUMN observed_ns DateTime64(9, 'UTC') CODEC(GCD, Delta, T64, ZSTD(1)),
+    MODIFY COLUMN ext_seq Int64 CODEC(DoubleDelta, ZSTD(1)),
+    MODIFY COLUMN audio_level_dbov Nullable(Int8) CODEC(Delta, ZSTD(1));
