@@ -50,7 +50,8 @@ def json_object(value: object) -> None:
 def table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows as a table, never narrower than its content: a long line can be scrolled, a folded one not read."""
     shown = [[cell(value, unit) for value, (_, unit) in zip(row, columns, strict=True)] for row in rows]
-    printed = Table(title=escape(title), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    stdout.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
+    printed = Table(header_style="bold", box=box.SIMPLE_HEAD)
     units = ["" if unit in _OBVIOUS or name.endswith(f"_{unit}") else unit for name, unit in columns]
     if len(shown) <= _FEW_ROWS:
         printed.show_header = False

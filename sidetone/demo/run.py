@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import shutil
 import time
@@ -20,6 +21,7 @@ from sidetone.stack.supervisor import Stack
 NETWORKS = ("office-wifi", "lte-edge", "hotel-wifi")
 """Networks of the demo's regions, in the settings' order of regions: one good, one far, one bad."""
 
+_REPORT = "sidetone.demo.report"
 _MARKER = ".sidetone-demo"
 _CALLS_NEED = 0
 """`starts` of the parts that run before the first call; what shows the facts starts beside the calls."""
@@ -97,15 +99,15 @@ async def _run(
             await process.until(stop, stack.start())
             if not stop.is_set():
                 on_up()
+            # Heavy, and needed in a hurry at the end: now, beside the calls.
+            await process.until(stop, asyncio.to_thread(importlib.import_module, _REPORT))
             await process.until(stop, callers.ended())
             await callers.hang_up()
             fleet = await _report_of(callers, stop)
         (settings.data_dir / "callers.json").write_text(json.dumps(fleet))
         report("calls ended; the last facts are on their way into the store")
         await stack.stop(up_to=_STORE_STOPS_AFTER)
-        from sidetone.demo.report import account  # noqa: PLC0415 - heavy, and of no use before the calls have ended
-
-        result = await account(settings, fleet)
+        result = await importlib.import_module(_REPORT).account(settings, fleet)
         result["first_stored_turn_s"] = first_turn.seconds
         result["deaths"] = stack.deaths
         result["ok"] = result["ok"] and not stack.deaths
