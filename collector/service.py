@@ -25,7 +25,7 @@ from eventlog.port import EventLog, EventLogError
 
 log = structlog.get_logger("sidetone.collector")
 
-LAG_EVERY_S: Final = 2.0
+LAG_EVERY_S: Final = 5.0
 STUCK_AFTER_S: Final = 120.0
 """Without a step for this long (twice the time an insert may take), the event loop is stuck."""
 
