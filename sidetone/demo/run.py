@@ -107,7 +107,7 @@ async def _run(
         (settings.data_dir / "callers.json").write_text(json.dumps(fleet))
         report("calls ended; the last facts are on their way into the store")
         await stack.stop(up_to=_STORE_STOPS_AFTER)
-        result = await importlib.import_module(_REPORT).account(settings, fleet)
+        result: dict[str, Any] = await importlib.import_module(_REPORT).account(settings, fleet)
         result["first_stored_turn_s"] = first_turn.seconds
         result["deaths"] = stack.deaths
         result["ok"] = result["ok"] and not stack.deaths
