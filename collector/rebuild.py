@@ -202,8 +202,25 @@ async def _load(
         upto = {where: position for where, position in job.upto.items() if where.topic == fact.topic}
         own = replace(config, group=f"{config.group}-rebuild-{job.id}-{fact.name}", topics=(fact.topic,))
         backfill = Backfill(upto, job.funnel if fact is PACKET else None)
-        await Collector(event_log, clients, own, observers=[watch], backfill=backfill).drain()
+        # Whoever is without partitions for a moment has nothing left to load; only the positions tell the end.
+        while not await _loaded(event_log, own, upto):
+            await Collector(event_log, clients, own, observers=[watch], backfill=backfill).drain()
     return sum(passed.values())
+
+
+async def _loaded(event_log: EventLog, config: CollectorConfig, upto: Mapping[TopicPartition, int]) -> bool:
+    """Tell whether the group's positions have reached where they are to."""
+    member = event_log.subscribe(config.group, config.topics)  # positions can be read without joining
+    try:
+        for where, position in upto.items():
+            first, _ = await event_log.bounds(where)
+            committed = await member.committed(where)
+            reached = committed.offset if committed is not None and not committed.metadata else first
+            if reached < position:
+                return False
+    finally:
+        await member.aclose()
+    return True
 
 
 async def _partitions(event_log: EventLog, job: _Job) -> list[TopicPartition]:
