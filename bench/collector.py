@@ -25,9 +25,11 @@ from clickhouse_connect.driver.client import Client
 from bench.facts import START_NS, packets, record
 from bench.harness import Work, arguments, report, rounds
 from collector import Collector, CollectorConfig, migrate, store_clients
+from eventlog.cloudevents import headers
+from eventlog.codec import encode
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
-from eventlog.port import Committed, EventLog, Record
+from eventlog.port import Committed, EventLog, Record, TopicPartition
 from eventlog.schema import PACKET
 from eventlog.sqlite import SqliteEventLog
 from eventlog.topics import declared
@@ -141,6 +143,7 @@ class Contest:
             packets(rng, sessions=SESSIONS, rows=min(rows, CHUNK_ROWS), region="eu-west")
             for _ in range(-(-rows // CHUNK_ROWS))
         ]
+        data = [encode(PACKET, batch) for batch in each]  # by another process, in life
         log, collectors_log, stop = self._open_log(), self._open_log(), asyncio.Event()
         config = CollectorConfig(group="bench-fresh", topics=(PACKET.topic,))
         async with log.subscribe(config.group, config.topics) as member:
@@ -151,8 +154,9 @@ class Contest:
         counting = asyncio.create_task(self._count(sent, waited))
         begin, sequence, total = time.monotonic(), 0, 0
         while (now := time.monotonic()) < begin + FRESH_S:
-            for batch in each:
-                await log.append([record(PACKET, batch, source="fresh", sequence=sequence)])
+            for batch, value in zip(each, data, strict=True):
+                named = headers(PACKET, "fresh", sequence, batch.num_rows, value, time.time_ns())
+                await log.append([Record(TopicPartition(PACKET.topic, 0), value, named)])
                 sequence, total = sequence + 1, total + batch.num_rows
                 sent.append((now, total))
             await asyncio.sleep(max(0.0, now + FLUSH_S - time.monotonic()))

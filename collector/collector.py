@@ -116,6 +116,7 @@ class Collector:
         self._ledger = Ledger()
         self._backfill = backfill
         self._draining = False
+        self._fetched_at = time.monotonic()
         self._pool = ThreadPoolExecutor(self._config.workers, thread_name_prefix="collector")
         self._slots = asyncio.Semaphore(self._config.workers)
         self.alive_at = time.monotonic()
@@ -257,6 +258,7 @@ class Collector:
     async def _step(self, subscription: Subscription) -> None:
         config = self._config
         wait_s = FETCH_S if self._draining else min(FETCH_S, self._planner.wait_s(time.monotonic()))
+        waited_s = time.monotonic() - self._fetched_at
         messages = await subscription.fetch(max_bytes=config.fetch_bytes, timeout_s=wait_s)
         if self._generation != subscription.generation:
             return  # fetched for a member that is no more; the take-over starts at the committed positions
@@ -264,8 +266,9 @@ class Collector:
             self._positions[message.where] = message.offset + 1
         if self._backfill is not None:
             messages = [message for message in messages if message.offset < self._backfill.upto.get(message.where, 0)]
-        now = time.monotonic()
-        self._planner.add(messages, now)
+        now = self._fetched_at = time.monotonic()
+        # What came while the ranges before were loaded has waited in the log; its age counts from then.
+        self._planner.add(messages, now - waited_s)
         flush = self._draining or self._planner.held_bytes >= config.max_bytes
         await self._load(subscription, self._planner.take(now, flush=flush))
 
