@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from eventlog.schema import LEG, PACKET, TIME, UUID_TYPE, FactType
+from eventlog.schema import LEG, PACKET, PACKET_TIME_NS, TIME, UUID_TYPE, FactType
 from relay.edge import heads
 from relay.edge.capture import TAPS, UNKNOWN_TOS, Capture, LegRow, PacketRow
 from relay.edge.config import EdgeConfig
@@ -144,7 +144,7 @@ class Flusher:
         columns: dict[str, Array | str] = {
             "session_id": _uuids(sessions),
             "region": self._config.region,
-            "observed_ns": pa.array(at_ns).cast(TIME),
+            "observed_ns": pa.array(at_ns - at_ns % PACKET_TIME_NS).cast(TIME),
             "tap": _names(taps, TAPS),
             "stream": pa.array(head.ssrc),
             "ext_seq": pa.array(ext_seq),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from eventlog.schema import FACTS, FactType
+from eventlog.schema import FACTS, PACKET_TIME_NS, FactType
 from voice.rtp import RtpHeader
 from voice.sequence import Arrival
 
@@ -39,7 +39,7 @@ class SessionFacts:
             _PACKET,
             session_id=self._id,
             region=self._region,
-            observed_ns=observed_ns,
+            observed_ns=observed_ns - observed_ns % PACKET_TIME_NS,
             tap=tap,
             stream=header.ssrc,
             ext_seq=arrival.ext_seq,
