@@ -24,6 +24,7 @@ from sidetone.serving import address_problem, bind, serve
 from sidetone.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from collector import StoreSettings
     from eventlog.emitter import Emitter
     from eventlog.port import EventLog
 
@@ -217,6 +218,21 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         await asyncio.to_thread(emitter.close)
 
 
+def store_settings(settings: Settings) -> StoreSettings:
+    """Return what the store's tables are made with."""
+    from collector import StoreSettings
+
+    return StoreSettings(
+        dedup_window=settings.store_dedup_window,
+        cluster=settings.store_cluster,
+        ttl_facts_days=settings.store_ttl_facts_days,
+        ttl_audio_days=settings.store_ttl_audio_days,
+        ttl_chunks_days=settings.store_ttl_chunks_days,
+        ttl_rollup_1s_days=settings.store_ttl_rollup_1s_days,
+        ttl_rollup_1m_days=settings.store_ttl_rollup_1m_days,
+    )
+
+
 def run_collector(settings: Settings) -> None:
     """Load the log into the store until SIGTERM, then what is left of it.
 
@@ -226,7 +242,7 @@ def run_collector(settings: Settings) -> None:
     """
     import pyarrow as pa
 
-    from collector import CollectorConfig, CollectorHaltedError, StoreSettings
+    from collector import CollectorConfig, CollectorHaltedError
     from collector import run_collector as collect
 
     pa.array([0])  # loads pandas: a second of work, better now than beside the first calls
@@ -237,7 +253,7 @@ def run_collector(settings: Settings) -> None:
             CollectorConfig(
                 metrics_port=settings.collector_port,
                 stop_grace_s=_STOP_GRACE_S[settings.log],
-                store=StoreSettings(cluster=settings.store_cluster),
+                store=store_settings(settings),
             ),
             log_opener(settings),
             host,

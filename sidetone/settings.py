@@ -128,6 +128,16 @@ class Settings(BaseSettings):
     store_port: Port = Field(8123, description="ClickHouse's HTTP port.")
     store_user: str = Field("default", description="ClickHouse user.")
     store_password: SecretStr | None = Field(None, description="Password of that user.")
+    store_ttl_facts_days: int | None = Field(
+        None, ge=1, description="Days that new tables keep raw facts; for good if unset."
+    )
+    store_ttl_audio_days: int | None = Field(None, ge=1, description="Days that recorded audio is kept.")
+    store_ttl_chunks_days: int | None = Field(None, ge=1, description="Days that the ledger of chunks is kept.")
+    store_ttl_rollup_1s_days: int | None = Field(None, ge=1, description="Days that one-second rollups are kept.")
+    store_ttl_rollup_1m_days: int | None = Field(None, ge=1, description="Days that one-minute rollups are kept.")
+    store_dedup_window: int = Field(
+        10_000, ge=100, description="Inserts that each table remembers by their token; above the longest outage's."
+    )
     store_cluster: str | None = Field(
         None, description="ClickHouse cluster whose hosts all get the tables, replicated and sharded by session."
     )

@@ -137,12 +137,13 @@ def rebuild(
     from clickhouse_connect.driver.exceptions import ClickHouseError  # noqa: PLC0415 - `--help` must not load it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    from collector import CollectorConfig, RebuildError, StoreSettings, store_clients  # noqa: PLC0415
+    from collector import CollectorConfig, RebuildError, store_clients  # noqa: PLC0415
     from collector import rebuild as load_again  # noqa: PLC0415
+    from sidetone.roles import store_settings  # noqa: PLC0415
 
     settings = load(data_dir=data_dir)
     host, port, user, password = settings.store()
-    config = CollectorConfig(store=StoreSettings(cluster=settings.store_cluster))
+    config = CollectorConfig(store=store_settings(settings))
     clients = store_clients(host, port, timeout_s=config.insert_timeout_s, user=user, password=password)
     columns = (TextColumn("rebuilding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=output.stderr) as progress:
