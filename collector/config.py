@@ -28,7 +28,6 @@ class CollectorConfig:
         insert_timeout_s: an insert that takes longer counts as failed and is repeated. Keep it below the log's session
             and poll limits.
         retry_max_s: longest wait between two tries while the store is away.
-        rejoin_max_s: longest wait before joining again after another member took over.
         stop_grace_s: on stop, load what stands in the log for at most this long.
         poison_limit: as many messages in a row that cannot be opened are taken for a bad deployment and halt the
             collector.
@@ -47,7 +46,6 @@ class CollectorConfig:
     workers: int = 2
     insert_timeout_s: float = 60.0
     retry_max_s: float = 1.0
-    rejoin_max_s: float = 30.0
     stop_grace_s: float = 1.8
     poison_limit: int = 100
     late_after_s: float = 60.0
