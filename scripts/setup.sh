@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock, `test` adds the browser that tests
-# drive, and Java and Maven for the Kafka broker that they start (its jars are fetched by the first test that needs them).
+# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock. `test` adds the browser that tests drive, Java and
+# Maven for the Kafka broker that they start (its jars are fetched by the first test that needs them), tshark, which
+# counts packets beside us, and a C compiler, for a measure of speech and the loop that the edge is compared with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,8 +24,7 @@ apt_install() {  # install Debian packages if we may, otherwise say exactly what
     DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-base() {
-    local uv
+find_uv() {
     if command -v uv >/dev/null; then
         uv=$(command -v uv)
     else
@@ -37,6 +37,10 @@ base() {
         fi
         uv=$PWD/.venv-uv/bin/uv
     fi
+}
+
+base() {
+    find_uv
     say "making .venv from uv.lock"
     "$uv" sync --frozen --quiet
 }
@@ -46,7 +50,14 @@ test_() {
     command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
     command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
     command -v mvn >/dev/null || missing+=(maven)
+    command -v tshark >/dev/null || missing+=(tshark)
+    command -v cc >/dev/null || missing+=(build-essential)
+    .venv/bin/python -c 'import os, sysconfig as s; raise SystemExit(not os.path.exists(s.get_path("include") + "/Python.h"))' ||
+        missing+=(python3-dev)
     [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+    find_uv
+    say "adding what only tests need to .venv"
+    "$uv" sync --frozen --quiet --group checks --extra onnx
 }
 
 case "${1:-}" in

@@ -14,13 +14,13 @@ from bench.faults.oracle import ROLLUPS, differences
 from collector import CollectorConfig, store_clients
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
-from eventlog.port import Committed, EventLog
+from eventlog.port import Committed, EventLog, TopicPartition
 from eventlog.schema import FACTS
 from eventlog.sqlite import SqliteEventLog
 from eventlog.topics import declared
 from sidetone.store.process import StoreProcess
 
-__all__ = ["Store", "differences", "empty", "from_here", "opened_log", "running_store", "until"]
+__all__ = ["Store", "committed", "differences", "empty", "from_here", "opened_log", "running_store", "until"]
 
 
 @dataclass
@@ -78,6 +78,25 @@ async def opened_log(kind: str, folder: Path, bootstrap: Callable[[], str]) -> A
     yield open_log
     for log in opened:
         await log.aclose()
+
+
+async def committed(log: EventLog, config: CollectorConfig, timeout_s: float = 60.0) -> None:
+    """Wait until a group's positions are at the log's present ends and no range is open.
+
+    Raises:
+        TimeoutError: they are not.
+
+    """
+    member = log.subscribe(config.group, config.topics)  # positions can be read without joining
+    try:
+        async with asyncio.timeout(timeout_s):
+            for topic in config.topics:
+                for where in [TopicPartition(topic, number) for number in range(await log.partitions(topic))]:
+                    _, end = await log.bounds(where)
+                    while end and await member.committed(where) != Committed(end):  # noqa: ASYNC110 - nothing tells
+                        await asyncio.sleep(0.02)
+    finally:
+        await member.aclose()
 
 
 async def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
