@@ -26,6 +26,9 @@ _FROM: Final = re.compile(r"\bFROM sidetone\.(\w+)")
 _ALTER: Final = re.compile(r"ALTER TABLE sidetone\.(?P<name>\w+)\s+(?P<codecs>MODIFY COLUMN .* CODEC\(.*)", re.DOTALL)
 """Codecs only: what changes a column's type must change the Distributed table, too."""
 
+_ADD: Final = re.compile(r"ALTER TABLE sidetone\.(?P<name>\w+)\s+(?P<columns>ADD COLUMN IF NOT EXISTS .*)", re.DOTALL)
+_QUERY: Final = re.compile(r"ALTER TABLE sidetone\.(?P<name>\w+) MODIFY QUERY\n(?P<select>.*)", re.DOTALL)
+
 _DROP: Final = re.compile(r"DROP TABLE IF EXISTS sidetone\.(?P<name>\w+)")
 _EVERYWHERE: Final = frozenset({"chunks", "migrations", "rebuilds"})
 """On every host in full."""
@@ -56,15 +59,34 @@ def on_cluster(statement: str, cluster: str) -> list[str]:
     if match := _TABLE.fullmatch(statement):
         return _table(match, cluster, everywhere)
     if match := _VIEW.fullmatch(statement):
-        select = _FROM.sub(lambda source: f"FROM sidetone.{source[1]}_local", match["select"])
         view = f"CREATE MATERIALIZED VIEW IF NOT EXISTS sidetone.{match['name']} {everywhere}"
-        return [f"{view} TO sidetone.{match['to']}_local AS\n{select}"]
-    if match := _ALTER.fullmatch(statement):
-        return [f"ALTER TABLE sidetone.{match['name']}_local {everywhere}\n    {match['codecs']}"]
+        return [f"{view} TO sidetone.{match['to']}_local AS\n{_of_shard(match['select'])}"]
+    if statement.startswith("ALTER"):
+        return _altered(statement, everywhere)
     if match := _DROP.fullmatch(statement):
         names = (match["name"], f"{match['name']}_local")
         return [f"DROP TABLE IF EXISTS sidetone.{name} {everywhere} SYNC" for name in names]
-    raise CollectorHaltedError(f"no form of this statement is known for a cluster: {statement.splitlines()[0]}")
+    raise _unknown(statement)
+
+
+def _unknown(statement: str) -> CollectorHaltedError:
+    return CollectorHaltedError(f"no form of this statement is known for a cluster: {statement.splitlines()[0]}")
+
+
+def _altered(statement: str, everywhere: str) -> list[str]:
+    if match := _ALTER.fullmatch(statement):
+        return [f"ALTER TABLE sidetone.{match['name']}_local {everywhere}\n    {match['codecs']}"]
+    if match := _QUERY.fullmatch(statement):
+        return [f"ALTER TABLE sidetone.{match['name']} {everywhere} MODIFY QUERY\n{_of_shard(match['select'])}"]
+    if match := _ADD.fullmatch(statement):
+        # The shards first: until they have the columns, nobody may ask for them.
+        names = (f"{match['name']}_local", match["name"])
+        return [f"ALTER TABLE sidetone.{name} {everywhere}\n    {match['columns']}" for name in names]
+    raise _unknown(statement)
+
+
+def _of_shard(select: str) -> str:
+    return _FROM.sub(lambda source: f"FROM sidetone.{source[1]}_local", select)
 
 
 def _table(match: re.Match[str], cluster: str, everywhere: str) -> list[str]:

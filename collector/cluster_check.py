@@ -67,7 +67,8 @@ def packets() -> Block:
         elif field.nullable:
             columns.append(pa.nulls(ROWS, field.type))
         else:
-            columns.append(pa.array(np.zeros(ROWS), pa.float64()).cast(field.type))
+            value = float(PACKET.defaults.get(field.name, 0))
+            columns.append(pa.array(np.full(ROWS, value), pa.float64()).cast(field.type))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, PACKET.schema) as stream:
         stream.write_batch(pa.RecordBatch.from_arrays(columns, schema=PACKET.schema))

@@ -256,11 +256,17 @@ def _empty(client: Client, job: _Job) -> None:
 def _view_of(rollup: str, job: _Job) -> str:
     """Return the statement that feeds a rollup from the job's own table as its view does from packets."""
     name = f"{DATABASE}.{rollup}_mv"
-    for migration in reversed(migrations()):
-        for statement in migration.statements():
-            if statement.startswith(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {name} "):
-                of_job = statement.replace(f"{name} ", f"{DATABASE}.{_view(rollup, job)} ", 1)
-                return of_job.replace(f"FROM {DATABASE}.{PACKET.table} ", f"FROM {DATABASE}.{job.funnel} ")
+    made = f"CREATE MATERIALIZED VIEW IF NOT EXISTS {DATABASE}.{_view(rollup, job)} TO {DATABASE}.{rollup} AS\n"
+    forms = (
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {name} TO {DATABASE}.{rollup} AS\n",
+        f"ALTER TABLE {name} MODIFY QUERY\n",
+    )
+    # The last word on a view is the one that holds.
+    for statement in reversed([s for migration in migrations() for s in migration.statements()]):
+        for form in forms:
+            if statement.startswith(form):
+                select = statement.removeprefix(form)
+                return made + select.replace(f"FROM {DATABASE}.{PACKET.table} ", f"FROM {DATABASE}.{job.funnel} ")
     raise RebuildError(f"no migration has a view {name}")
 
 

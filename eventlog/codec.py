@@ -69,8 +69,8 @@ def encode(fact: FactType, batch: pa.RecordBatch) -> bytes:
 def decode(fact: FactType, data: bytes) -> pa.RecordBatch:
     """Unpack a chunk, checked in full against the fact's schema.
 
-    A chunk from before a column was added gets NULL there. A column that this version does not know is refused, because
-    dropping it would lose data silently: upgrade the reader.
+    A chunk from before a column was added gets NULL there, or the column's default. A column that this version does not
+    know is refused, because dropping it would lose data silently: upgrade the reader.
 
     Raises:
         ChunkError: whatever is wrong with the bytes; no other exception leaves this function.
@@ -99,7 +99,7 @@ def decode(fact: FactType, data: bytes) -> pa.RecordBatch:
 
 
 def _upcast(fact: FactType, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch in the current schema's order, with NULL in nullable columns that it predates."""
+    """Return the batch in the current schema's order, with NULL or the default in columns that it predates."""
     names = batch.schema.names
     columns = []
     for field in fact.schema:
@@ -107,6 +107,8 @@ def _upcast(fact: FactType, batch: pa.RecordBatch) -> pa.RecordBatch:
             columns.append(batch.column(field.name))
         elif field.name not in names and field.nullable:
             columns.append(pa.nulls(batch.num_rows, field.type))
+        elif field.name not in names and field.name in fact.defaults:
+            columns.append(pa.repeat(pa.scalar(fact.defaults[field.name], field.type), batch.num_rows))
         else:
             raise ChunkError("wrong_schema", f"not a batch of {fact.name} facts: {_difference(fact, batch.schema)}")
     return pa.RecordBatch.from_arrays(columns, schema=fact.schema)

@@ -59,7 +59,9 @@ def copied(fact: FactType, columns: Mapping[str, Any], rows: int) -> dict[str, o
 
 
 def check_names(fact: FactType, names: Iterable[str]) -> None:
-    """Check that a capture names only columns of the type, and all that must not be NULL; `host_id` is the emitter's.
+    """Check that a capture names only columns of the type, and all that must not be NULL and have no default.
+
+    `host_id` is the emitter's.
 
     Raises:
         ValueError: it does not; the message says which.
@@ -68,7 +70,7 @@ def check_names(fact: FactType, names: Iterable[str]) -> None:
     given = set(names)
     if unknown := given - set(fact.schema.names) | (given & {"host_id"}):
         raise ValueError(f"{fact.name} facts take no {sorted(unknown)}; they take {_accepted(fact)}")
-    if missing := {f.name for f in fact.schema if not f.nullable} - given - {"host_id"}:
+    if missing := {f.name for f in fact.schema if not f.nullable} - given - {"host_id"} - fact.defaults.keys():
         raise ValueError(f"{fact.name} facts need {sorted(missing)} too")
 
 
@@ -101,7 +103,8 @@ def _add_rows(fact: FactType, rows: list[Row], host_id: str, result: Assembled) 
     }
     for name in fact.schema.names:
         if name not in columns:
-            columns[name] = [row[_OWN].get(name) for row in rows]
+            default = fact.defaults.get(name)
+            columns[name] = [row[_OWN].get(name, default) for row in rows]
     if len(rows) == 1:
         _add(fact, columns, 1, result)
     elif (part := _try(fact, columns, len(rows))[0]) is not None:
@@ -141,7 +144,8 @@ def _try(fact: FactType, columns: Mapping[str, object], rows: int) -> tuple[pa.R
     arrays = []
     for column in fact.schema:
         try:
-            arrays.append(_typed(columns.get(column.name), column.type, rows))
+            values = columns.get(column.name, fact.defaults.get(column.name))
+            arrays.append(_typed(values, column.type, rows))
         except _ERRORS as error:
             return None, f"column {column.name} ({column.type}): {error}"
     return pa.RecordBatch.from_arrays(arrays, schema=fact.schema), ""

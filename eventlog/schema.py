@@ -9,7 +9,8 @@ Conventions: `_ns` is nanoseconds (UTC epoch unless the name says `mono`), `_us`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -37,6 +38,8 @@ class FactType:
         schema: Arrow schema of a chunk of this type.
         identity: columns that together name one row; no two facts of the type agree on all of them.
         order: columns a chunk is sorted by.
+        defaults: columns that were added later and are never NULL, with the value that they have in chunks from before
+            (and where a producer leaves them out).
 
     """
 
@@ -46,6 +49,7 @@ class FactType:
     schema: pa.Schema
     identity: tuple[str, ...]
     order: tuple[str, ...]
+    defaults: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -62,7 +66,13 @@ def _common() -> list[pa.Field[Any]]:
     ]
 
 
-def _fact(name: str, plural: str, fields: list[pa.Field[Any]], identity: tuple[str, ...]) -> FactType:
+def _fact(
+    name: str,
+    plural: str,
+    fields: list[pa.Field[Any]],
+    identity: tuple[str, ...],
+    defaults: Mapping[str, int] | None = None,
+) -> FactType:
     key = ("session_id", *identity, "observed_ns")
     return FactType(
         name=name,
@@ -71,6 +81,7 @@ def _fact(name: str, plural: str, fields: list[pa.Field[Any]], identity: tuple[s
         schema=pa.schema(_common() + fields),
         identity=("host_id", *key),
         order=key,
+        defaults=defaults or {},
     )
 
 
@@ -96,8 +107,11 @@ PACKET: Final = _fact(
         pa.field("newly_lost", pa.int32(), nullable=False),  # packets this arrival shows missing; -1: one turned up
         pa.field("reordered", pa.bool_(), nullable=False),  # RFC 4737
         pa.field("duplicate", pa.bool_(), nullable=False),
+        # Packets of its stream and second that this row stands for, itself included: 1 unless an edge thins its facts.
+        pa.field("represents", pa.uint32(), nullable=False),
     ],
     ("tap", "stream"),
+    {"represents": 1},
 )
 
 FRAME: Final = _fact(

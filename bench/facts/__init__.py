@@ -10,7 +10,7 @@ import pyarrow as pa
 from eventlog.cloudevents import headers
 from eventlog.codec import encode
 from eventlog.port import Record, TopicPartition
-from eventlog.schema import NAME, PACKET, TAPS, TIME, UUID_TYPE, FactType
+from eventlog.schema import NAME, PACKET, PACKET_TIME_NS, TAPS, TIME, UUID_TYPE, FactType
 
 NAMES: Final = ("amber", "basil", "cedar", "delta")
 START_NS: Final = 1_790_000_000_000_000_000
@@ -27,6 +27,8 @@ def sample(fact: FactType, rows: int, rng: np.random.Generator, *, start_ns: int
     for field in fact.schema:
         if field.name == "observed_ns":
             columns.append(_times(start_ns + np.arange(rows) * 1_000_000))
+        elif field.name in fact.defaults:  # weights, as large as a policy makes them
+            columns.append(pa.array(rng.integers(1, 50, rows), field.type))
         else:
             nulls = rng.random(rows) < 0.3 if field.nullable else np.zeros(rows, dtype=bool)
             columns.append(_values(field.type, nulls, rng))
@@ -39,6 +41,7 @@ def packets(
     """Return about `rows` packets, sorted as an edge emits them: per session and tap one 50 Hz Opus stream.
 
     Jitter is a few milliseconds, 1 % is lost, 60 % is speech, timestamps and sequence numbers advance as RTP's do.
+    Times are cut to `PACKET_TIME_NS` as where packets are captured.
     """
     streams = [(session, tap) for session in range(sessions) for tap in TAPS[:2]]
     each = max(1, rows // len(streams))
@@ -48,6 +51,7 @@ def packets(
     jitter = rng.gamma(2.0, 1_500.0, (len(streams), each)).astype(np.int64)  # µs
     observed = start_ns + tick.astype(np.int64) * PACKET_NS + jitter * 1000 + rng.integers(0, 1000, tick.shape)
     observed = np.maximum.accumulate(observed, axis=1)
+    observed -= observed % PACKET_TIME_NS
     delta = np.diff(jitter, axis=1, prepend=0).astype(np.int32)
     first = rng.integers(0, 1 << 16, (len(streams), 1))
     identifiers = np.sort(_uuids(sessions, rng))
@@ -78,6 +82,7 @@ def packets(
         "newly_lost": pa.array(lost.ravel()),
         "reordered": pa.array(np.zeros(total, dtype=bool)),
         "duplicate": pa.array(np.zeros(total, dtype=bool)),
+        "represents": pa.array(np.ones(total, dtype=np.uint32)),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in PACKET.schema.names], schema=PACKET.schema)
 

@@ -20,7 +20,7 @@ Window = tuple[int, int]
 """From and to, UTC nanoseconds, on whole minutes; the end is not in it."""
 
 SECOND_NS = 1_000_000_000
-SUMS = ("packets", "bytes", "lost", "duplicates", "reordered", "transit_abs_us_sum", "transit_count")
+SUMS = ("packets", "bytes", "lost", "duplicates", "reordered", "transit_abs_us_sum", "transit_count", "kept")
 ROLLUPS = {
     "packets_1s": ("region", "tap", "session_id", "stream", "second"),
     "packets_1m": ("region", "tap", "session_id", "stream", "minute"),
@@ -139,8 +139,8 @@ def rollup_differences(client: Client, batches: list[pa.RecordBatch], window: Wi
                 f"SELECT quantilesDDMerge({quantiles})(transit_abs_us_dd) FROM sidetone.{table}{where}"
             )
             direct = client.query(
-                f"SELECT quantilesDD({quantiles})(abs(transit_delta_us)) FROM sidetone.packets"
-                f"{_within('observed_ns', window)}"
+                f"SELECT quantilesDD({quantiles})(change) FROM (SELECT abs(transit_delta_us) AS change "
+                f"FROM sidetone.packets ARRAY JOIN range(represents){_within('observed_ns', window)})"
             )
             if batches and merged.result_rows != direct.result_rows:
                 wrong[table] = f"percentiles {merged.result_rows[0][0]}, not {direct.result_rows[0][0]}"
@@ -166,15 +166,17 @@ def _rolled_up(batches: list[pa.RecordBatch], keys: tuple[str, ...]) -> dict[tup
         groups[tuple(row[key] for key in keys)].append(row)
     rolled = {}
     for key, rows in groups.items():
-        changes = [abs(row["transit_delta_us"]) for row in rows if row["transit_delta_us"] is not None]
+        timed = [row for row in rows if row["transit_delta_us"] is not None]
+        changes = [abs(row["transit_delta_us"]) for row in timed]
         sums = (
+            sum(row["represents"] for row in rows),
+            *(
+                sum(row[name] * row["represents"] for row in rows)
+                for name in ("size_bytes", "newly_lost", "duplicate", "reordered")
+            ),
+            sum(abs(row["transit_delta_us"]) * row["represents"] for row in timed),
+            sum(row["represents"] for row in timed),
             len(rows),
-            sum(row["size_bytes"] for row in rows),
-            sum(row["newly_lost"] for row in rows),
-            sum(row["duplicate"] for row in rows),
-            sum(row["reordered"] for row in rows),
-            sum(changes),
-            len(changes),
         )
         sequence = [row["ext_seq"] for row in rows]
         per_stream = (max(changes, default=0), min(sequence), max(sequence)) if "stream" in keys else ()

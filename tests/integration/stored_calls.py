@@ -63,7 +63,10 @@ class Facts:
     def store(self, client: Client) -> None:
         for name, rows in self.rows.items():
             fact = FACTS[name]
-            columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in fact.schema}
+            columns = {
+                f.name: pa.array([row.get(f.name, fact.defaults.get(f.name)) for row in rows], f.type)
+                for f in fact.schema
+            }
             client.insert_arrow(fact.table, pa.Table.from_pydict(columns, fact.schema), database="sidetone")
 
 

@@ -1,7 +1,8 @@
 """Make the golden chunks beside this file: `python tests/golden/eventlog/make.py`.
 
 They stand for what is in somebody's log: `*.v1.arrow` must stay readable, with these rows, for as long as version 1 is;
-`older.arrow` is a chunk from before nullable columns were added. Everything in `malformed/` must be refused with the
+`older.arrow` is a chunk from before nullable columns were added, `packet.v1.arrow` one from before the column with a
+default was, which `packet.weights.arrow` has. Everything in `malformed/` must be refused with the
 reason in `malformed.json`. Run it again only to add files: existing ones are never replaced.
 """
 
@@ -158,6 +159,8 @@ def main() -> None:
         values = rows(fact, 7)
         _write(f"{fact.name}.v1.arrow", encode(fact, batch(fact, values)))
         _write(f"{fact.name}.v1.json", json.dumps(values, indent=1, ensure_ascii=False).encode() + b"\n")
+    packet = FACTS["packet"]
+    _write("packet.weights.arrow", encode(packet, batch(packet, rows(packet, 7))))
     leg = FACTS["leg"]
     old = without(batch(leg, rows(leg, 7)), "remote_region")
     _write("older.arrow", stream(old.schema, [old]))

@@ -39,10 +39,16 @@ def test_every_statement_is_for_all_hosts_and_every_table_is_replicated() -> Non
 
 def test_views_stay_on_their_shard() -> None:
     views = [s for s in rendered(StoreSettings(cluster="facts")) if "MATERIALIZED VIEW" in s]
-    assert len(views) == 4
-    for view in views:
-        assert re.search(r"TO sidetone\.\w+_local AS", view)
+    changed = [s for s in rendered(StoreSettings(cluster="facts")) if "MODIFY QUERY" in s]
+    assert len(views) == len(changed) == 4
+    assert all(re.search(r"TO sidetone\.\w+_local AS", view) for view in views)
+    for view in views + changed:
         assert re.findall(r"FROM sidetone\.(\w+)", view)[0].endswith("_local")
+
+
+def test_a_new_column_is_added_on_the_shards_and_then_above_them() -> None:
+    made = on_cluster("ALTER TABLE sidetone.packets\n    ADD COLUMN IF NOT EXISTS x UInt8 CODEC(ZSTD(1))", "facts")
+    assert [s.split()[2] for s in made] == ["sidetone.packets_local", "sidetone.packets"]
 
 
 def test_one_host_has_none_of_it() -> None:

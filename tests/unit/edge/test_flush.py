@@ -31,7 +31,7 @@ class Sink:
         given = {
             name: [values] * rows if isinstance(values, str) else values.to_pylist() for name, values in columns.items()
         }
-        assert set(given) | {"host_id", "remote_region"} >= set(fact.schema.names)
+        assert set(given) | {"host_id", "remote_region"} | fact.defaults.keys() >= set(fact.schema.names)
         self.rows += [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
 

@@ -92,10 +92,18 @@ def test_a_slice_takes_only_its_own_rows(fact: FactType) -> None:
 def test_golden_chunks_stay_readable(fact: FactType) -> None:
     batch = decode(fact, (GOLDEN / f"{fact.name}.v1.arrow").read_bytes())
     assert batch.schema.equals(fact.schema)
-    assert make.plain(batch) == json.loads((GOLDEN / f"{fact.name}.v1.json").read_text(encoding="utf-8"))
+    wanted = json.loads((GOLDEN / f"{fact.name}.v1.json").read_text(encoding="utf-8"))
+    assert make.plain(batch) == [dict(fact.defaults) | row for row in wanted]
 
 
-def test_a_chunk_from_before_a_column_was_added_has_null_there() -> None:
+def test_a_golden_chunk_with_weights() -> None:
+    batch = decode(FACTS["packet"], (GOLDEN / "packet.weights.arrow").read_bytes())
+    assert batch.column("represents").to_pylist() == [0, 7, 14, 21, 28, 35, 42]
+
+
+def test_a_chunk_from_before_a_column_was_added_has_null_there_or_the_default() -> None:
+    packets = decode(FACTS["packet"], (GOLDEN / "packet.v1.arrow").read_bytes())
+    assert set(packets.column("represents").to_pylist()) == {1}
     batch = decode(LEG, (GOLDEN / "older.arrow").read_bytes())
     assert batch.column("remote_region").null_count == batch.num_rows == 7
     assert [row["rtt_us"] for row in make.plain(batch)] == [row["rtt_us"] for row in make.rows(LEG, 7)]
