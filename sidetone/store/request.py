@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import secrets
 import uuid
@@ -143,7 +142,7 @@ def _authenticate(url: Mapping[str, str], headers: Mapping[str, str]) -> None:
     if scheme.lower() == "basic":
         try:
             user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, no UTF-8, or not even ASCII
             user, password = "?", "?"
     elif scheme:
         raise StoreError(
