@@ -17,6 +17,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from relay.transceiver import BusyError, OfferError, Transceiver, UnknownRegionError
+from relay.transceiver.behaviour import HEADER, BehaviourError
 from relay.transceiver.offer import OFFER_BYTES_MAX
 
 SDP: Final = "application/sdp"
@@ -39,6 +40,7 @@ _PAGE_HEADERS: Final = {
 _NO_CACHE: Final = {"cache-control": "no-store"}
 _PROBLEMS: Final[dict[type[Exception], tuple[int, dict[str, str]]]] = {
     OfferError: (400, {}),
+    BehaviourError: (403, {}),
     UnknownRegionError: (400, {}),
     BusyError: (503, {"retry-after": str(RETRY_AFTER_S)}),
 }
@@ -74,7 +76,10 @@ def _add_signalling(app: FastAPI, transceiver: Transceiver) -> None:
         offer = await _read_offer(request)
         try:
             answer = await transceiver.answer(
-                offer, region=request.query_params.get("region"), attributes=_attributes(request)
+                offer,
+                region=request.query_params.get("region"),
+                attributes=_attributes(request),
+                behaviour=request.headers.get(HEADER),
             )
         except tuple(_PROBLEMS) as error:
             status, headers = _PROBLEMS[type(error)]

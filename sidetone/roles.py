@@ -186,6 +186,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         ufrag_key=settings.ufrag_key_bytes(),
         host_id=socket.gethostname(),
         model=ModelConfig(name=settings.model, seed=settings.model_seed, think_median_ms=settings.think_ms),
+        behaviours=settings.behaviours,
         max_sessions=settings.max_calls,
     )
     transceiver = Transceiver(config, emitter)

@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     model: Literal["scripted", "echo"] = Field("scripted", description="The voice model that answers.")
     model_seed: int = Field(1, description="Seed of the scripted model's think times and answers.")
     think_ms: float = Field(350.0, gt=0, description="Median think time of the scripted model.")
+    behaviours: bool = Field(
+        False, description="Let callers ask for an agent that errs on purpose; for tests of the measurements only."
+    )
     max_calls: int = Field(200, ge=1, description="Calls a transceiver holds at once.")
     log_format: Literal["console", "json"] = Field("console", description="How the roles log, on stderr.")
 

@@ -49,6 +49,7 @@ class TransceiverConfig:
         vad: `webrtcvad` or `energy`.
         vad_aggressiveness: of `webrtcvad`, 0 … 3.
         seed: with the order of sessions, decides everything random in the conversation.
+        behaviours: whether a caller may ask its call's agent to misbehave (`behaviour`).
         max_sessions: more are refused.
         connect_timeout_s: a call that is not connected by then is closed.
         bitrate_bps: of the agent's voice.
@@ -74,6 +75,7 @@ class TransceiverConfig:
     vad: str = "webrtcvad"
     vad_aggressiveness: int = 2
     seed: int = 0
+    behaviours: bool = False
     max_sessions: int = 200
     connect_timeout_s: float = 15.0
     bitrate_bps: int = 32_000

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from platform import python_version
 from typing import Final
@@ -19,6 +19,7 @@ from aiortc import RTCCertificate
 from eventlog.ids import RANDOM_BYTES, uuid7
 from relay import opus
 from relay.models import create
+from relay.transceiver.behaviour import BehaviourError, behaving
 from relay.transceiver.clock import PlayoutClock
 from relay.transceiver.config import EdgeAddress, TransceiverConfig
 from relay.transceiver.counters import Counters
@@ -109,7 +110,12 @@ class Transceiver:
         clock.start()
 
     async def answer(
-        self, offer_sdp: str, *, region: str | None = None, attributes: Mapping[str, str] | None = None
+        self,
+        offer_sdp: str,
+        *,
+        region: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        behaviour: str | None = None,
     ) -> Answer:
         """Accept a call.
 
@@ -117,8 +123,10 @@ class Transceiver:
             offer_sdp: the client's offer.
             region: by which it shall enter; None: the first edge's.
             attributes: written on the session's `offered` fact. `consent` = `audio` consents to keeping the audio.
+            behaviour: how the caller asks its agent to behave (`relay.transceiver.behaviour`), if it does.
 
         Raises:
+            BehaviourError: the behaviour is not taken.
             OfferError: the offer cannot be answered.
             UnknownRegionError: no edge serves the region.
             BusyError: no more sessions are taken.
@@ -129,7 +137,8 @@ class Transceiver:
             edge = self._edge(region)
             offer = read_offer(offer_sdp)
             self._require_line()
-        except (OfferError, UnknownRegionError, BusyError) as error:
+            config = behaving(self.config, behaviour)
+        except (BehaviourError, OfferError, UnknownRegionError, BusyError) as error:
             self.counters.refused[type(error).__name__] += 1
             raise
         session_id = uuid7(time.time_ns(), secrets.token_bytes(RANDOM_BYTES))
@@ -137,10 +146,12 @@ class Transceiver:
         ufrag = mint(
             self.config.code, self.config.ufrag_key, self.config.ufrag_key_id, secrets.token_bytes(UFRAG_RANDOM_BYTES)
         )
-        session = Session(shared, session_id, edge, offer, ufrag, create(self.config.model, self.config.seed + seed))
+        model = create(config.model, config.seed + seed)
+        session = Session(replace(shared, config=config), session_id, edge, offer, ufrag, model)
         self._sessions[session_id] = session
-        sdp = await session.open({**(attributes or {}), **self._attributes(edge, offer)})
-        session.facts.input("config", {"config": json.loads(self.config.as_json()), "session_seed": seed, **VERSIONS})
+        asked = {} if behaviour is None else {"behaviour": behaviour}
+        sdp = await session.open({**(attributes or {}), **self._attributes(edge, offer), **asked})
+        session.facts.input("config", {"config": json.loads(config.as_json()), "session_seed": seed, **VERSIONS})
         self._watch(session)
         return Answer(session_id, sdp)
 
