@@ -1,7 +1,7 @@
 """Voice models behind one protocol.
 
 `protocol` says what the transceiver asks of a model, `echo` and `scripted` are two of them, `catalogue` makes one by
-name. A new model is a class with the protocol's methods and one line in the catalogue.
+name. A new model is a class derived from `Model` and one line in the catalogue.
 """
 
 from relay.models.catalogue import NAMES, ModelConfig, create
@@ -10,10 +10,16 @@ from relay.models.protocol import (
     FRAME_SAMPLES,
     SAMPLE_RATE,
     Audio,
+    Event,
     FirstToken,
+    Model,
     ModelError,
+    ModelListener,
     ModelOutput,
     Pcm,
+    ToolEnded,
+    ToolStarted,
+    Transcript,
     VoiceModel,
 )
 
@@ -23,11 +29,17 @@ __all__ = [
     "NAMES",
     "SAMPLE_RATE",
     "Audio",
+    "Event",
     "FirstToken",
+    "Model",
     "ModelConfig",
     "ModelError",
+    "ModelListener",
     "ModelOutput",
     "Pcm",
+    "ToolEnded",
+    "ToolStarted",
+    "Transcript",
     "VoiceModel",
     "create",
 ]

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from relay.models.protocol import FRAME_MS, ModelError, ModelOutput, Pcm
+from relay.models.protocol import FRAME_MS, Model, ModelError, ModelOutput, Pcm
 from relay.models.think import Thinker
 
 LEAD_FRAMES: Final = 5
@@ -18,7 +18,7 @@ KEEP_S: Final = 20.0
 """Longest utterance that is repeated; of a longer one, its end."""
 
 
-class EchoModel:
+class EchoModel(Model):
     """Repeats the user's last utterance, from its first to its last frame of speech."""
 
     name = "echo"
@@ -57,9 +57,6 @@ class EchoModel:
         self._since_speech.clear()
         async for output in self._thinker.answer(said):
             yield output
-
-    def interrupted(self, turn_id: int, heard_ms: float) -> None:
-        """Forget nothing: what interrupted is already being kept."""
 
     async def aclose(self) -> None:
         """Drop what was kept."""

@@ -1,16 +1,17 @@
 """What the transceiver asks of a voice model, and nothing more.
 
 A model hears the user in 20 ms frames and answers a turn as an asynchronous stream. It owns no socket of a call, keeps
-no time and takes no turn: the floor machine decides when it is asked and when it must stop.
+no time and takes no turn: the floor machine decides when it is asked and when it must stop. What else it knows (the
+user's words, its own idea of a turn's end, events for the client) it tells its listener.
 
 Audio is mono, signed 16 bit, 48 kHz everywhere; a chunk of an answer may have any length.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,11 +38,51 @@ class Audio:
     pcm: Pcm
 
 
-ModelOutput = FirstToken | Audio
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """Some of the answer's words, in order with its audio; kept only of calls that consented."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """The answer needs a tool, which somebody is now working with; the fact `tool_started`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEnded:
+    """The tool has answered; the fact `tool_ended`."""
+
+    name: str
+
+
+ModelOutput = FirstToken | Audio | Transcript | ToolStarted | ToolEnded
+
+Event = Mapping[str, Any]
+"""An event of OpenAI's Realtime API, as its data channel `oai-events` carries it: a JSON object with a `type`."""
 
 
 class ModelError(Exception):
     """The model cannot answer this turn. The message says what is wrong and what to do; the call goes on."""
+
+
+class ModelListener(Protocol):
+    """Who is told what a model knows beside its answers. Called from the event loop; nothing here blocks or raises."""
+
+    def user_partial(self, text: str, *, final: bool) -> None:
+        """Take the words of the user's current turn so far; `final` ones do not change any more."""
+
+    def user_turn_ended(self, reason: str) -> None:
+        """Learn that the model holds the user's turn to be over; `reason` is its detector, such as `server_vad`."""
+
+    def speak(self) -> None:
+        """Learn that the model has something to say without a turn having ended: then ask it to `respond`."""
+
+    def client_event(self, event: Event) -> None:
+        """Send this to the client on its channel `oai-events`."""
 
 
 class VoiceModel(Protocol):
@@ -50,6 +91,9 @@ class VoiceModel(Protocol):
     @property
     def name(self) -> str:
         """Name for the `model` attribute of the session, such as `scripted`."""
+
+    def attach(self, listener: ModelListener) -> None:
+        """Take who is to be told things; called once, before anything else."""
 
     def hear(self, pcm: Pcm, *, speech: bool) -> None:
         """Take the user's next 20 ms, `FRAME_SAMPLES` long; `speech` is the detector's verdict. Must not block."""
@@ -68,5 +112,30 @@ class VoiceModel(Protocol):
     def interrupted(self, turn_id: int, heard_ms: float) -> None:
         """Tell that the answer was cut off after `heard_ms` of its audio had left. Must not block."""
 
+    def client_event(self, event: Event) -> None:
+        """Take an event that the client sent on its channel `oai-events`. Must not block."""
+
     async def aclose(self) -> None:
         """Release what the model holds; the call is over."""
+
+
+class Model:
+    """What a model need not say: derive from it and write `name` and `respond`."""
+
+    listener: ModelListener
+
+    def attach(self, listener: ModelListener) -> None:
+        """Keep the listener."""
+        self.listener = listener
+
+    def hear(self, pcm: Pcm, *, speech: bool) -> None:
+        """Listen to nothing."""
+
+    def interrupted(self, turn_id: int, heard_ms: float) -> None:
+        """Remember nothing of what was cut off."""
+
+    def client_event(self, event: Event) -> None:
+        """Do without the client's events."""
+
+    async def aclose(self) -> None:
+        """Hold nothing."""

@@ -7,12 +7,12 @@ from functools import cache
 
 import numpy as np
 
-from relay.models.protocol import ModelOutput, Pcm
+from relay.models.protocol import Model, ModelOutput, Pcm
 from relay.models.think import Thinker
 
 
-class ScriptedModel:
-    """Answers turn after turn from a shuffled stock of clips."""
+class ScriptedModel(Model):
+    """Answers turn after turn from a shuffled stock of clips; the script goes on whatever the user says."""
 
     name = "scripted"
 
@@ -31,20 +31,11 @@ class ScriptedModel:
         self._order = rng.permutation(len(self._clips))
         self._thinker = Thinker(rng, median_ms=think_median_ms, sigma=think_sigma, token_share=token_share)
 
-    def hear(self, pcm: Pcm, *, speech: bool) -> None:
-        """Listen to nothing: the script goes on whatever the user says."""
-
     async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Say the turn's clip."""
         clip = self._clips[self._order[turn_id % len(self._clips)]]
         async for output in self._thinker.answer(clip):
             yield output
-
-    def interrupted(self, turn_id: int, heard_ms: float) -> None:
-        """Go on with the next turn's clip."""
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
 
 
 @cache

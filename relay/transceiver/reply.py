@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import structlog
 
-from relay.models import FRAME_MS, FRAME_SAMPLES, Audio, FirstToken, ModelError, ModelOutput, Pcm
+from relay.models import FRAME_MS, FRAME_SAMPLES, Audio, ModelError, ModelOutput, Pcm
 from voice.floor import ModelKind
 
 BUFFER_FRAMES: Final = 500
@@ -86,7 +86,7 @@ class Reply:
             async with aclosing(self._outputs) as outputs:
                 async for output in outputs:
                     self._once("model_first_token")
-                    if not isinstance(output, FirstToken):
+                    if isinstance(output, Audio):
                         await self._take(output)
         except ModelError as error:
             self.error = str(error)
