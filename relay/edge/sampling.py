@@ -1,0 +1,188 @@
+"""Which packet facts are written: all of them, or all around bad moments and one in so many elsewhere.
+
+Thinning is by groups: up to `one_in` packets of one stream within one second of the clock, of which one, chosen at
+random, is written and `represents` all. So, weighted by `represents`:
+
+- packets, lost, duplicates and reordered are exact, for every stream and every whole second: whatever changes one of
+  the last three is a bad moment and is written itself, with 1;
+- sums of anything else (bytes, transit times, levels) are unbiased estimates.
+
+A bad moment is a loss or its taking back, a reordered packet, a duplicate, a packet without a known change in transit
+time (the first of a stream, a restart), or a change of at least `transit_us`. Around it every packet of the *session*,
+at both taps, is written: what came before is held long enough to be there still.
+
+Pure: columns in, columns out; time is an argument, chance a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from relay.edge import moments
+
+Columns = dict[str, npt.NDArray[Any]]
+"""Columns of packets, all of one length. Read here: `session` (uint8, n by 16), `tap`, `stream`, `observed_ns`,
+`transit_delta_us`, `transit_known`, `newly_lost`, `reordered`, `duplicate`; the others are carried along."""
+
+_NS: Final = 1_000_000_000
+_SLICE_ROWS: Final = 4096  # worked on together: some two milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Policy for packet facts.
+
+    Attributes:
+        policy: `full` writes every packet; `sampled` thins.
+        one_in: packets that one row stands for at most, away from bad moments.
+        before_s: seconds before a bad moment that are written in full; packets are held for so long.
+        after_s: seconds after it.
+        transit_us: change in transit time (either way) that makes a bad moment.
+        rows: packets held at most; above it they are judged at once, without knowing what comes.
+
+    """
+
+    policy: Literal["full", "sampled"] = "full"
+    one_in: int = 10
+    before_s: float = 2.0
+    after_s: float = 5.0
+    transit_us: int = 20_000
+    rows: int = 262_144
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no policy.
+
+        Raises:
+            ValueError: a value is out of range; the message says which.
+
+        """
+        if self.policy not in {"full", "sampled"}:
+            raise ValueError(f"sampling policy {self.policy!r} is neither full nor sampled")
+        if not 1 <= self.one_in <= moments.WEIGHT_MAX:
+            raise ValueError(f"one row may stand for 1 to {moments.WEIGHT_MAX} packets, not {self.one_in}")
+        if self.before_s < 0 or self.after_s < 0 or self.transit_us < 1 or self.rows < 1:
+            raise ValueError("sampling: before_s and after_s must not be negative, transit_us and rows at least 1")
+
+
+class Sampler:
+    """Holds packets until it is known whether a bad moment follows them, then gives those that are to be written.
+
+    Args:
+        policy: what to keep.
+        seed: of the choice within groups.
+
+    """
+
+    def __init__(self, policy: Sampling, seed: int) -> None:
+        self._policy = policy
+        self._rng = np.random.default_rng(seed)
+        self._held: list[Columns] = []
+        self._moments = moments.Moments(int(policy.before_s * _NS), int(policy.after_s * _NS))
+        self.waiting = 0
+        """Packets held now."""
+        self.thinned = 0
+        """Packets that are represented by others, so far."""
+        self.hurried = 0
+        """Packets judged before their time, because too many were held."""
+
+    def add(self, columns: Columns) -> None:
+        """Take packets of any streams, each stream's in the order of arrival."""
+        self._held.append(columns)
+        self.waiting += len(columns["observed_ns"])
+        bad = self._bad(columns)
+        if bad.any():
+            self._moments.add(columns["session"][bad], columns["observed_ns"][bad])
+
+    def demand(self, session: bytes, from_ns: int, until_ns: int) -> None:
+        """Write a session in full for a while, as around bad moments that lie at `from_ns` to `until_ns`."""
+        self._moments.add_span(session, from_ns, until_ns)
+
+    def due(self, now_ns: int, *, last: bool = False) -> Iterator[Columns | None]:
+        """Yield packets to be written, with `represents` (uint32); None between two steps of work.
+
+        Args:
+            now_ns: on the clock of `observed_ns`. Whole seconds that ended `before_s` ago are due.
+            last: everything is due.
+
+        """
+        end_ns = (now_ns - int(self._policy.before_s * _NS)) // _NS * _NS
+        hurry = self.waiting > self._policy.rows
+        taken: list[Columns] = []
+        held, self._held = self._held, []
+        for columns in held:
+            ready = columns["observed_ns"] < end_ns
+            if last or hurry:
+                self.hurried += 0 if last else int(np.count_nonzero(~ready))
+                taken.append(columns)
+            elif ready.all():
+                taken.append(columns)
+            elif ready.any():
+                taken.append(_rows(columns, ready))
+                self._held.append(_rows(columns, ~ready))
+            else:
+                self._held.append(columns)
+        yield None
+        if taken:
+            whole = {name: np.concatenate([columns[name] for columns in taken]) for name in taken[0]}
+            self.waiting -= len(whole["observed_ns"])
+            yield from self._thin_all(whole)
+        self._moments.forget(end_ns)
+
+    def _bad(self, columns: Columns) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = (
+            (columns["newly_lost"] != 0)
+            | columns["reordered"]
+            | columns["duplicate"]
+            | ~columns["transit_known"]
+            | (np.abs(columns["transit_delta_us"].astype(np.int64)) >= self._policy.transit_us)
+        )
+        return found
+
+    def _thin_all(self, columns: Columns) -> Iterator[Columns | None]:
+        """Thin sessions by sessions, so that no step of work is long."""
+        slices = max(1, len(columns["observed_ns"]) // _SLICE_ROWS)
+        # The end of a UUIDv7 is random (RFC 9562, section 5.7).
+        where = columns["session"][:, 14].astype(np.int64) << 8 | columns["session"][:, 15]
+        for number in range(slices):
+            part = _rows(columns, where % slices == number) if slices > 1 else columns
+            if len(part["observed_ns"]):
+                yield self._thin(part)
+            yield None
+
+    def _thin(self, columns: Columns) -> Columns:
+        rows = len(columns["observed_ns"])
+        represents = np.ones(rows, np.uint32)
+        full = self._bad(columns) | self._moments.near(columns["session"], columns["observed_ns"])
+        quiet = np.flatnonzero(~full)
+        if len(quiet):
+            represents[quiet] = self._weights(_rows(columns, quiet))
+        kept = represents > 0
+        self.thinned += rows - int(np.count_nonzero(kept))
+        return _rows(columns, kept) | {"represents": represents[kept]}
+
+    def _weights(self, columns: Columns) -> npt.NDArray[np.uint32]:
+        """Return what each row stands for: its group where it was chosen, or else 0."""
+        halves = np.ascontiguousarray(columns["session"]).view(np.uint64)
+        second = columns["observed_ns"] // _NS
+        keys = (second, columns["stream"], columns["tap"], halves[:, 0], halves[:, 1])
+        order = np.lexsort(keys)  # stable: within a stream's second in the order of arrival
+        begins = np.zeros(len(order), np.bool_)
+        begins[0] = True
+        for key in keys:
+            begins[1:] |= np.diff(key[order].astype(np.int64)) != 0
+        at = np.arange(len(order))
+        since = at - np.maximum.accumulate(np.where(begins, at, 0))
+        firsts = np.flatnonzero(since % self._policy.one_in == 0)
+        sizes = np.diff(firsts, append=len(order))
+        weights = np.zeros(len(order), np.uint32)
+        weights[order[firsts + self._rng.integers(0, sizes)]] = sizes
+        return weights
+
+
+def _rows(columns: Columns, which: npt.NDArray[Any]) -> Columns:
+    return {name: values[which] for name, values in columns.items()}
