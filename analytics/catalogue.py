@@ -119,11 +119,13 @@ _METRICS: Final = (
     Metric(
         "agent_cut_user",
         _ERRORS,
-        "The agent began an answer while the user was speaking, or in a pause after which the user went on within 1 s. "
-        "With hindsight only: within that second a resumption and a new interjection look alike and both count here. "
-        "Backchannels do not.",
+        "The agent began an answer while the user was speaking, or in a pause of at most 1.5 s after which the user "
+        "went on within 1 s of the agent's onset. With hindsight of 1 s. A user who had been silent for longer "
+        "before it spoke into the answer's first second broke in on it; version 1 called that a cut-in, too. "
+        "Backchannels do not count.",
         "count; rate per turn",
-        "Full-Duplex-Bench pause handling; 1 s",
+        "Full-Duplex-Bench pause handling; 1 s; 1.5 s is ours",
+        version=2,
     ),
     Metric(
         "late_response",
@@ -144,25 +146,43 @@ _METRICS: Final = (
     Metric(
         "false_barge_in",
         _ERRORS,
-        "The agent gave way, and the user spoke for under 200 ms in the 2 s after; or it gave way to a backchannel.",
+        "The agent gave way, and all that the user said, from its onset over the agent until 2 s after the agent had"
+        " stopped, lasts less than 1 s: a cough, or a backchannel by its length (without words, a short «stop» is "
+        "taken for one). With hindsight of 2 s; a call that ended sooner tells nothing. Version 1 held 200 ms "
+        "against what was said after the agent's end alone, and so missed every backchannel that outlasted the "
+        "agent.",
         "count; rate per turn",
-        "LiveKit's 2 s of silence; 200 ms is ours",
+        "LiveKit's 2 s of silence; Full-Duplex-Bench's 1 s for backchannels",
+        version=2,
     ),
     Metric(
         "missed_barge_in",
         _ERRORS,
-        "The user spoke up for 200 ms or more, over 1 s into the agent's speech, not as a backchannel, and the agent "
-        "went on until the user had stopped or for 2 s. Right-censored: such cases have no stop latency and would "
-        "bias its percentiles if dropped, so they are counted apart.",
+        "The user spoke up for 200 ms or more into the agent's speech, neither as a backchannel nor after a cut-in, "
+        "and the agent went on until the user had stopped or for 2 s. Right-censored: such cases have no stop "
+        "latency and would bias its percentiles if dropped, so they are counted apart. Speech of 1 s or more is no "
+        "backchannel, whatever the relay took it for (version 1 believed the relay, and looked only beyond the "
+        "answer's first second).",
         "count; rate per turn",
         "Full-Duplex-Bench v1.5 (arXiv 2507.23159)",
+        version=2,
+    ),
+    Metric(
+        "slow_yield",
+        _ERRORS,
+        "The user broke in as for missed_barge_in, and the agent gave way, but more than 1 s after the user's onset "
+        "(stop latency, at the relay).",
+        "count; rate per turn",
+        "Full-Duplex-Bench v1.5 (stop latency); 1 s is ours",
     ),
     Metric(
         "talk_over",
         _ERRORS,
-        "Both spoke for 0.5 s or more and the agent's speech did not end by giving way. Backchannels do not count.",
+        "Both spoke for 0.5 s or more and the agent's speech did not end by giving way. Backchannels do not count; "
+        "speech of 1 s or more is none (version 1 believed the relay).",
         "count; rate per turn",
         "Sidetone",
+        version=2,
     ),
     Metric(
         "dead_air",
@@ -196,6 +216,7 @@ ERROR_KINDS: Final = (
     "missed_response",
     "false_barge_in",
     "missed_barge_in",
+    "slow_yield",
     "talk_over",
     "dead_air",
     "abandoned",

@@ -33,6 +33,7 @@
 -- column missed_response count : no answer within 5 s or before the user spoke again
 -- column false_barge_in count : the agent gave way to nothing
 -- column missed_barge_in count : the agent did not give way to a barge-in
+-- column slow_yield count : the agent gave way to a barge-in after more than 1 s
 -- column talk_over count : both spoke for 0.5 s or more and the agent did not give way
 -- column dead_air count : mutual silence over 3 s on the agent's turn
 -- column abandoned count : the user left while the agent owed an answer
@@ -77,6 +78,7 @@ WITH
             countIf(kind = 'missed_response') AS missed_response,
             countIf(kind = 'false_barge_in') AS false_barge_in,
             countIf(kind = 'missed_barge_in') AS missed_barge_in,
+            countIf(kind = 'slow_yield') AS slow_yield,
             countIf(kind = 'talk_over') AS talk_over,
             countIf(kind = 'dead_air' AND side = 'agent') AS dead_air,
             countIf(kind = 'abandoned') AS abandoned
@@ -139,6 +141,7 @@ SELECT
     ifNull(e.missed_response, 0) AS missed_response,
     ifNull(e.false_barge_in, 0) AS false_barge_in,
     ifNull(e.missed_barge_in, 0) AS missed_barge_in,
+    ifNull(e.slow_yield, 0) AS slow_yield,
     ifNull(e.talk_over, 0) AS talk_over,
     ifNull(e.dead_air, 0) AS dead_air,
     ifNull(e.abandoned, 0) AS abandoned

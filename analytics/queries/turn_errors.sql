@@ -11,7 +11,7 @@
 -- column region text : region of the edge that the call entered by
 -- column turn_id number : the user's turn it belongs to; 0 before the first
 -- column at_ns ns since epoch : when it happened
--- column kind text : agent_cut_user, late_response, missed_response, false_barge_in, missed_barge_in, talk_over, dead_air or abandoned
+-- column kind text : agent_cut_user, late_response, missed_response, false_barge_in, missed_barge_in, slow_yield, talk_over, dead_air or abandoned
 -- column side text : who is charged with it: agent or user (dead air that the user owed)
 -- column value_ms ms : what was measured
 -- column threshold_ms ms : the limit that it was held against

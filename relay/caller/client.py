@@ -31,7 +31,7 @@ from relay.caller.wiring import (
     use_ear,
     use_microphone,
 )
-from voice.netem import NetworkProfile
+from voice.netem import PROFILES, NetworkProfile
 
 CONNECT_S: Final = 20.0
 """Signalling, ICE and DTLS together; a lost DTLS flight costs seconds on a bad network."""
@@ -52,6 +52,9 @@ FINAL_REPORTS: Final = 5
 
 HANG_UP_S: Final = 0.5
 """How long the server may take to answer the hang-up."""
+
+BEHAVIOUR: Final = "sidetone-behaviour"
+"""HTTP header by which a script asks its agent to misbehave."""
 
 CREATED: Final = 201
 _POLL_S: Final = 0.005
@@ -114,6 +117,7 @@ class Call:
             np.random.default_rng([config.seed, 1]),
             on_said=lambda _: on_progress("said"),
             on_heard=self._heard,
+            on_network=self._move,
         )
         """What was heard."""
         self.network: ImpairedNetwork | None = None
@@ -172,7 +176,7 @@ class Call:
                 url,
                 params={"region": self._config.region},
                 content=unreachable(self._peer.localDescription.sdp),
-                headers={"content-type": "application/sdp"},
+                headers={"content-type": "application/sdp", **self._behaviour()},
             )
         except httpx.HTTPError as error:
             raise CallError(
@@ -186,6 +190,10 @@ class Call:
         self.network = ImpairedNetwork(edge_address(response.text), self._config.profile, self._config.seed)
         answer = through(response.text, self.network.near)
         await self._peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+
+    def _behaviour(self) -> dict[str, str]:
+        agent = self._config.script.agent
+        return {BEHAVIOUR: json.dumps(agent)} if agent else {}
 
     async def _converse(self) -> None:
         """Do the script while the statistics go out; ends early, with an error, if the connection is lost."""
@@ -273,6 +281,10 @@ class Call:
         if answer.heard_end_ns is None:
             self._send(stats.playout(answer, len(self.conversation.answers), self.ear.playout_delay_ms))
             self._on_progress("heard")
+
+    def _move(self, profile: str) -> None:
+        if self.network is not None:
+            self.network.move(PROFILES[profile])
 
     def _message(self, text: object) -> None:
         if not isinstance(text, str):

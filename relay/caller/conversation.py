@@ -14,10 +14,29 @@ from relay.caller.listener import Heard, Listener
 from relay.caller.microphone import FRAME_NS, Microphone
 from relay.caller.phrasebook import Phrasebook
 from relay.caller.records import Answer, Utterance
-from relay.caller.script import Backchannel, BargeIn, HangUp, Pause, Say, Script, Step, WaitForAnswer
+from relay.caller.script import (
+    Backchannel,
+    BargeIn,
+    HangUp,
+    Hesitate,
+    Network,
+    Pause,
+    Say,
+    Script,
+    Speech,
+    Step,
+    TalkOver,
+    WaitForAnswer,
+)
 
 PATIENCE_NS: Final = 2_500_000_000
 """An utterance begins only if that much of the call is left after it, so that it can be answered."""
+
+NO_ANSWER: Final = frozenset({"backchannel", "hesitation"})
+"""Kinds of utterances that want none."""
+
+MOVES_MAX: Final = 100
+"""Changes of network that a call keeps for later."""
 
 _MS: Final = 1_000_000
 
@@ -31,6 +50,7 @@ class Conversation:
         rng: chooses phrases and times.
         on_said: called with each utterance when it has ended.
         on_heard: called with each answer when its onset is heard, and again when it has ended.
+        on_network: called with a step that changes the network, when its time has come.
 
     """
 
@@ -41,12 +61,16 @@ class Conversation:
         rng: np.random.Generator,
         on_said: Callable[[Utterance], None],
         on_heard: Callable[[Answer], None],
+        on_network: Callable[[str], None] = lambda _profile: None,
     ) -> None:
         self._microphone = microphone
         self._phrasebook = phrasebook
         self._rng = rng
         self._on_said = on_said
         self._on_heard = on_heard
+        self._on_network = on_network
+        self._moves: list[tuple[int, str]] = []
+        self._began_ns = 0
         self._listener = Listener()
         self._deadline_ns = 0
         self._now_ns = 0
@@ -62,6 +86,8 @@ class Conversation:
     def played(self, wall_ns: int, loud: NDArray[np.bool_]) -> None:
         """Take a frame that begins to play at this wall-clock time; see `Listener.frame`."""
         self._now_ns = wall_ns
+        while self._moves and self._moves[0][0] <= wall_ns:
+            self._on_network(self._moves.pop(0)[1])
         for heard in self._listener.frame(wall_ns, loud):
             self._heard(heard)
         if self._condition is not None:
@@ -71,7 +97,9 @@ class Conversation:
 
     async def run(self, script: Script, seconds: float) -> None:
         """Do the script's steps; returns at a `HangUp` or when the time is over."""
-        self._now_ns = time.time_ns()
+        self._began_ns = self._now_ns = time.time_ns()
+        if script.seed is not None:
+            self._rng = np.random.default_rng(script.seed)
         self._deadline_ns = self._now_ns + round(seconds * 1e9)
         talking = True
         while talking:
@@ -93,27 +121,51 @@ class Conversation:
         """Do one step; false if the call's time does not allow it."""
         match step:
             case Say():
-                return await self._say(step.clip, "normal")
+                return await self._say(step.say, "normal")
+            case Hesitate():
+                said = await self._say(step.say, "hesitation")
+                await self._pause(self._choose_ms(step.ms, step.to_ms))
+                return said
             case Pause():
-                ms = self._choose_ms(step.ms, step.to_ms)
-                frames = min(ms * _MS, max(0, self._deadline_ns - self._now_ns)) // FRAME_NS
-                await self._microphone.pause(int(frames))
+                await self._pause(self._choose_ms(step.ms, step.to_ms))
+            case Network():
+                self._move(step)
             case WaitForAnswer():
                 await self._until(self._answered, self._now_ns + round(step.timeout_ms * _MS))
-            case BargeIn() | Backchannel():
+            case BargeIn() | Backchannel() | TalkOver():
                 after_ns = self._choose_ms(step.after_ms, step.to_ms) * _MS
                 if await self._until(lambda: self._audible_for(after_ns), self._now_ns + round(step.timeout_ms * _MS)):
-                    return await self._say(step.clip, "backchannel" if isinstance(step, Backchannel) else "barge-in")
+                    return await self._break_in(step)
             case HangUp():
                 return False
         return self._now_ns < self._deadline_ns
 
-    async def _say(self, clip: str, kind: str) -> bool:
-        phrase = self._phrasebook.choose(clip, self._rng)
+    async def _break_in(self, step: BargeIn | Backchannel | TalkOver) -> bool:
+        if not isinstance(step, TalkOver):
+            return await self._say(step.say, "backchannel" if isinstance(step, Backchannel) else "barge-in")
+        until_ns = self._now_ns + round(step.for_ms * _MS)
+        while await self._say(step.say, "talk-over"):
+            if self._now_ns >= until_ns:
+                return True
+        return False
+
+    async def _pause(self, ms: float) -> None:
+        frames = min(ms * _MS, max(0, self._deadline_ns - self._now_ns)) // FRAME_NS
+        await self._microphone.pause(int(frames))
+
+    def _move(self, step: Network) -> None:
+        if step.at_ms is None:
+            self._on_network(step.profile)
+        else:
+            at_ns = self._began_ns + round(step.at_ms * _MS)
+            self._moves = sorted([*self._moves, (at_ns, step.profile)])[:MOVES_MAX]
+
+    async def _say(self, said: Speech, kind: str) -> bool:
+        phrase = self._phrasebook.choose(said, self._rng)
         if self._now_ns + len(phrase.frames) * FRAME_NS + PATIENCE_NS > self._deadline_ns:
             return False
         self._on_said(await self._microphone.say(phrase, kind))
-        if kind != "backchannel":
+        if kind not in NO_ANSWER:
             self._listener.expect_new()
         return True
 
@@ -144,7 +196,7 @@ class Conversation:
 
     def _last_utterance(self) -> Utterance | None:
         """The last utterance that wants an answer."""
-        return next((said for said in reversed(self._microphone.utterances) if said.kind != "backchannel"), None)
+        return next((said for said in reversed(self._microphone.utterances) if said.kind not in NO_ANSWER), None)
 
     def _heard(self, heard: Heard) -> None:
         if not heard.started:

@@ -16,10 +16,11 @@ import httpx
 import numpy as np
 
 from relay.caller.client import Call, CallConfig, CallError
+from relay.caller.library import find
 from relay.caller.network import NetworkError
 from relay.caller.phrasebook import Phrasebook
 from relay.caller.records import Answer, DirectionInjected, Received, Utterance
-from relay.caller.script import Script, ScriptError, built_in
+from relay.caller.script import Expected, Script, ScriptError
 from relay.speech import load_wav
 from voice.netem import PROFILES
 
@@ -52,7 +53,7 @@ class FleetConfig:
         regions: pairs of region and network profile (a name in `voice.netem.PROFILES`).
         seed: everything random in the fleet follows from it.
         seconds: length of each call, from its connection.
-        scripts: names of built-in scripts (see `relay.caller.script`), dealt out to the calls of each region in turn.
+        scripts: names of shipped scripts or paths of YAML files, dealt out to the calls of each region in turn.
         speech: recordings that the callers say in place of the shipped questions.
         stagger_s: time between two calls' starts, so that handshakes do not starve voice of CPU.
         token: bearer token for the signalling server, if it asks for one.
@@ -80,6 +81,7 @@ class CallReport:
         network: name of the network profile.
         script: name of the script.
         session_id: the platform's id of the session; None if the call was never answered.
+        expected: errors that the script provokes on purpose.
         utterances: what the caller said.
         answers: what the caller heard.
         uplink: what the network did between caller and edge.
@@ -96,6 +98,7 @@ class CallReport:
     network: str
     script: str
     session_id: str | None = None
+    expected: tuple[Expected, ...] = ()
     utterances: list[Utterance] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     uplink: DirectionInjected = field(default_factory=DirectionInjected)
@@ -191,7 +194,7 @@ async def _call_repeatedly(
         # Neither the calls of one region nor those of one caller shall all follow one script.
         script = scripts[(row + column + turn) % len(scripts)]
         seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-        report = CallReport(number, region, network, script.name)
+        report = CallReport(number, region, network, script.name, expected=script.expect)
         setting.reports.append(report)
         plan = CallConfig(config.signalling_url, region, PROFILES[network], script, config.seconds, seed)
         await _run_call(plan, report, setting)
@@ -239,7 +242,7 @@ def _scripts(config: FleetConfig) -> list[Script]:
         if network not in PROFILES:
             raise FleetError(f"no network profile is called {network!r}; there are {', '.join(sorted(PROFILES))}")
     try:
-        return [built_in(name) for name in config.scripts]
+        return [find(name) for name in config.scripts]
     except ScriptError as error:
         raise FleetError(str(error)) from error
 

@@ -12,6 +12,8 @@ import ipaddress
 import socket
 from typing import Final
 
+import numpy as np
+
 from relay.caller.path import Path
 from relay.caller.records import DirectionInjected
 from voice.netem import Link, NetworkProfile
@@ -79,6 +81,8 @@ class ImpairedNetwork:
         self._far.bind((host, 0))
         self._far.connect(edge)
         self._client: Address | None = None
+        self._seed = seed
+        self._moves = 0
         self.refused = 0
         """Datagrams that a socket would not take or that came from a stranger."""
         self.up = Path(Link(profile.up, 2 * seed), self._to_edge)
@@ -99,6 +103,13 @@ class ImpairedNetwork:
         """Address that the edge takes for the caller's."""
         host, port = self._far.getsockname()[:2]
         return host, port
+
+    def move(self, profile: NetworkProfile) -> None:
+        """Go on as another network, its losses and delays fixed by the seed and by how many came before."""
+        self._moves += 1
+        up, down = (int(seed) for seed in np.random.SeedSequence([self._seed, self._moves]).generate_state(2))
+        self.up.change(Link(profile.up, up))
+        self.down.change(Link(profile.down, down))
 
     def close(self) -> None:
         """Close both sockets; what is on its way is dropped and counted. May be called again."""

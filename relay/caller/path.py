@@ -82,6 +82,10 @@ class Path:
         self._empty.clear()
         self._fire()
 
+    def change(self, link: Link) -> None:
+        """Send what comes from now on over another link; what is on its way arrives as it would have."""
+        self._link = link
+
     def stop_media(self) -> None:
         """Drop RTP on its way and from now on, as loss after the stream's last arrival; other datagrams still pass."""
         self._media = False

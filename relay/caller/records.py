@@ -14,7 +14,8 @@ class Utterance:
 
     Attributes:
         clip: name of the clip.
-        kind: `normal`, `barge-in` (while the agent was audible) or `backchannel` (encourages, wants no answer).
+        kind: `normal`, `barge-in` (while the agent was audible), `talk-over` (likewise, and goes on), `backchannel`
+            (encourages, wants no answer) or `hesitation` (a filler; more is to come).
         start_ns: when the first voiced sample was captured.
         end_ns: when the last voiced sample was captured. A sample leaves in the packet that closes its 20 ms frame,
             so this is that packet's sending time less the rest of the frame; equal when speech ends with the frame.
@@ -40,7 +41,7 @@ class Answer:
         heard_start_ns: when the first voiced sample was played (arrival of its packet plus the playout delay).
         heard_end_ns: when the last voiced sample was played; None if the call ended before the agent did.
         kind: `normal`; `cut-in`: the caller was in an utterance or in a pause within one; `barge-in`: answers an
-            utterance that broke in on the agent; `backchannel`: follows a backchannel, which wanted no answer.
+            utterance that broke in on the agent; `talk-over`, `backchannel`, `hesitation`: follows one of these.
         utterance: index of the utterance it follows in the call's list; None if the agent spoke first.
         user_end_ns: end of the last voiced span that had ended when the answer was heard; None if there was none.
 

@@ -1,16 +1,28 @@
-"""What a caller does in a call: steps, a few built-in scripts, and the reading of scripts from TOML."""
+"""What a caller does in a call: the steps of a script, and what its agent is asked to do wrong."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 QUESTIONS: Final = "user_*"
 HESITANT: Final = "user_pause_*"
 INTERRUPTIONS: Final = "interrupt_*"
 BACKCHANNELS: Final = "backchannel_*"
+FILLERS: Final = "filler_*"
+
+ERRORS: Final = (
+    "agent_cut_user",
+    "late_response",
+    "missed_response",
+    "false_barge_in",
+    "missed_barge_in",
+    "slow_yield",
+    "talk_over",
+    "dead_air",
+    "abandoned",
+)
+"""Turn-taking errors that a script may expect; the platform's own names for them."""
 
 
 class ScriptError(Exception):
@@ -18,10 +30,54 @@ class ScriptError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
-    """Say a clip: its name, or a pattern such as `user_*` from which the call's seed chooses."""
+class Text:
+    """Words for the speech synthesiser; `[[700]]` in them is a pause of 700 ms.
 
-    clip: str = QUESTIONS
+    Attributes:
+        text: what is said.
+        voice: espeak-ng's name of the voice.
+
+    """
+
+    text: str
+    voice: str = "en-us+f3"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file with speech, as `relay.speech.load_wav` takes it."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A pause within one utterance, in ms."""
+
+    ms: float
+
+
+Piece = str | Text | Recording | Silence
+"""A part of an utterance; a plain string is a clip's name."""
+
+Speech = str | Text | Recording | tuple[Piece, ...]
+"""What is said at once. A plain string names a clip, or is a pattern from which the call's seed chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Say something that wants an answer."""
+
+    say: Speech = QUESTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Hesitate:
+    """Say a filler and fall silent for a time (ms, evenly between two bounds): more is to come."""
+
+    ms: float = 600.0
+    to_ms: float | None = None
+    say: Speech = FILLERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +101,7 @@ class BargeIn:
 
     after_ms: float = 800.0
     to_ms: float | None = None
-    clip: str = INTERRUPTIONS
+    say: Speech = INTERRUPTIONS
     timeout_ms: float = 8_000.0
 
 
@@ -55,8 +111,27 @@ class Backchannel:
 
     after_ms: float = 1_000.0
     to_ms: float | None = None
-    clip: str = BACKCHANNELS
+    say: Speech = BACKCHANNELS
     timeout_ms: float = 8_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class TalkOver:
+    """Wait for the answer, break in on it after this much was heard (ms) and go on talking for at least `for_ms`."""
+
+    after_ms: float = 300.0
+    to_ms: float | None = None
+    for_ms: float = 2_500.0
+    say: Speech = INTERRUPTIONS
+    timeout_ms: float = 8_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Move to another network (`voice.netem.PROFILES`): now, or `at_ms` after the call was connected."""
+
+    profile: str
+    at_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +139,21 @@ class HangUp:
     """End the call."""
 
 
-Step = Say | Pause | WaitForAnswer | BargeIn | Backchannel | HangUp
+Step = Say | Hesitate | Pause | WaitForAnswer | BargeIn | Backchannel | TalkOver | Network | HangUp
 
-_STEPS: Final[Mapping[str, type[Step]]] = {
-    "say": Say,
-    "pause": Pause,
-    "wait_for_answer": WaitForAnswer,
-    "barge_in": BargeIn,
-    "backchannel": Backchannel,
-    "hang_up": HangUp,
-}
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A turn-taking error that the script provokes on purpose.
+
+    Attributes:
+        turn: number of the caller's utterance, from 1, at or after which it happens.
+        error: one of `ERRORS`.
+
+    """
+
+    turn: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,94 +164,17 @@ class Script:
         name: for reports.
         steps: done in order.
         loop: begin again at the end, until the call's time is over.
+        title: in a line, what it is for.
+        expect: the errors it provokes; empty for a script that should provoke none.
+        agent: how the agent is asked to behave (`relay.transceiver.behaviour`), where its server lets callers ask.
+        seed: fixes the script's own choices whatever the call's seed.
 
     """
 
     name: str
     steps: tuple[Step, ...]
     loop: bool = True
-
-
-_THINK: Final = Pause(300.0, 1_000.0)
-
-BUILT_IN: Final[Mapping[str, Script]] = {
-    script.name: script
-    for script in (
-        Script("simple", (Say(), WaitForAnswer(), _THINK)),
-        Script("pauses", (Say(HESITANT), WaitForAnswer(), _THINK, Say(), WaitForAnswer(), _THINK)),
-        Script("barge-in", (Say(), BargeIn(700.0, 1_800.0), WaitForAnswer(), _THINK)),
-        Script("backchannel", (Say(), Backchannel(800.0, 2_000.0), WaitForAnswer(), _THINK)),
-        Script(
-            "mixed",
-            (
-                *(Say(), WaitForAnswer(), _THINK),
-                *(Say(), Backchannel(800.0, 2_000.0), WaitForAnswer(), _THINK),
-                *(Say(), BargeIn(700.0, 1_800.0), WaitForAnswer(), _THINK),
-                *(Say(HESITANT), WaitForAnswer(), _THINK),
-            ),
-        ),
-    )
-}
-
-
-def script_names() -> tuple[str, ...]:
-    """Names of the built-in scripts, the plainest first."""
-    return tuple(BUILT_IN)
-
-
-def built_in(name: str) -> Script:
-    """A built-in script.
-
-    Raises:
-        ScriptError: there is none of that name.
-
-    """
-    try:
-        return BUILT_IN[name]
-    except KeyError:
-        raise ScriptError(f"no script is called {name!r}; there are {', '.join(sorted(BUILT_IN))}") from None
-
-
-def parse(text: str) -> Script:
-    """Read a script from TOML: `name`, `loop`, and `steps`, a list of tables with `do` and the step's own fields.
-
-    Example:
-        name = "impatient"
-        steps = [{ do = "say", clip = "user_bill" }, { do = "barge_in", after_ms = 400 }, { do = "hang_up" }]
-
-    Raises:
-        ScriptError: the text is not TOML, or a step is unknown or has fields it cannot have.
-
-    """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScriptError(f"the script is not TOML: {error}") from error
-    steps = document.get("steps")
-    if not isinstance(steps, list) or not steps:
-        raise ScriptError('the script has no `steps`; give a list such as steps = [{ do = "say" }]')
-    return Script(
-        name=str(document.get("name", "script")),
-        steps=tuple(_step(number, step) for number, step in enumerate(steps, 1)),
-        loop=bool(document.get("loop", False)),
-    )
-
-
-def _step(number: int, given: Any) -> Step:
-    if not isinstance(given, dict) or given.get("do") not in _STEPS:
-        raise ScriptError(f"step {number} needs `do`, one of {', '.join(_STEPS)}; it is {given!r}")
-    kind = _STEPS[given["do"]]
-    known = {field.name for field in fields(kind)}
-    values = {key: value for key, value in given.items() if key != "do"}
-    for key, value in values.items():
-        if key not in known:
-            raise ScriptError(
-                f"step {number} ({given['do']}) has no `{key}`; it may have {', '.join(sorted(known)) or 'nothing'}"
-            )
-        wanted = str if key == "clip" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise ScriptError(f"step {number} ({given['do']}): `{key}` cannot be {value!r}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ScriptError(f"step {number} ({given['do']}): {error}") from error
+    title: str = ""
+    expect: tuple[Expected, ...] = ()
+    agent: dict[str, float] = field(default_factory=dict, hash=False)
+    seed: int | None = None

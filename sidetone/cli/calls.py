@@ -36,15 +36,16 @@ def call(
 
     Example: `sidetone call pauses --network hotel-wifi --seconds 20`
     """
-    from relay.caller import FleetConfig, script_names  # noqa: PLC0415 - `--help` must not load WebRTC
+    from relay.caller import EVERYDAY, FleetConfig, ScriptError, find  # noqa: PLC0415 - `--help` must not load WebRTC
     from voice.netem import PROFILES  # noqa: PLC0415
 
     settings = load()
     process.follow_parent()
-    known = script_names()
-    for name in script or []:
-        if name not in known:
-            raise SettingsError(f"there is no script {name!r}; there are: {', '.join(known)}")
+    try:
+        for name in script or ():
+            find(name)
+    except ScriptError as error:
+        raise SettingsError(str(error)) from None
     networks = network or ["office-wifi"]
     for name in networks:
         if name not in PROFILES:
@@ -59,7 +60,7 @@ def call(
         regions=routes,
         seed=seed,
         seconds=seconds,
-        scripts=script or known,
+        scripts=script or EVERYDAY,
         speech=speech or [],
         token=settings.token.get_secret_value() if settings.token else None,
     )

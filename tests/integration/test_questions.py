@@ -93,8 +93,36 @@ def _interruptions(calls: Calls) -> None:
     call = calls.new("false_barge_in")
     call.user(1, 1000, 2000)
     call.agent(1, 2600, 4300, "yielded")
-    call.user(2, 4050, 4350)  # a cough: 50 ms of it after the agent gave way
+    call.user(2, 4050, 4350)  # a cough of 300 ms
     call.step("closed", 6800, "hangup", who="client")
+
+    call = calls.new("false_barge_in by a backchannel that outlasts the agent")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 4300, "yielded")
+    call.user(2, 4100, 4700)
+    call.agent(2, 5500, 7000)
+    call.step("closed", 7500, "hangup", who="client")
+
+    call = calls.new("barge-in in the answer's first second")
+    call.user(1, 1000, 2000)
+    call.agent(1, 3000, 3700, "yielded")
+    call.user(2, 3550, 5600)  # after 1550 ms of silence: nobody's pause
+    call.agent(2, 6200, 7000)
+    call.step("closed", 7500, "hangup", who="client")
+
+    call = calls.new("slow_yield")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 5250, "yielded")
+    call.user(2, 4050, 5800)
+    call.agent(2, 6400, 7000)
+    call.step("closed", 7500, "hangup", who="client")
+
+    call = calls.new("a backchannel of the relay's that claims the floor")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 6000)
+    call.user(2, 4000, 5300)
+    call.turn(2, "backchannel", 4000, seen_ms=5500)
+    call.step("closed", 6500, "hangup", who="client")
 
     call = calls.new("true barge-in")
     call.user(1, 1000, 2000)
@@ -103,6 +131,8 @@ def _interruptions(calls: Calls) -> None:
     call.agent(2, 6200, 7000)
     call.step("closed", 7500, "hangup", who="client")
 
+
+def _missed_interruptions(calls: Calls) -> None:
     call = calls.new("missed_barge_in")
     call.user(1, 1000, 2000)
     call.agent(1, 2600, 5000)
@@ -149,7 +179,14 @@ ERRORS = {
     "missed_response by words": [("missed_response", 1, 2000.0, 2600.0)],
     "going on is no missed response": [],
     "too short to tell": [],
-    "false_barge_in": [("false_barge_in", 1, 4300.0, 50.0)],
+    "false_barge_in": [("false_barge_in", 1, 4300.0, 300.0)],
+    "false_barge_in by a backchannel that outlasts the agent": [("false_barge_in", 1, 4300.0, 600.0)],
+    "barge-in in the answer's first second": [],
+    "slow_yield": [("slow_yield", 1, 4050.0, 1200.0)],
+    "a backchannel of the relay's that claims the floor": [
+        ("missed_barge_in", 1, 4000.0, 2000.0),
+        ("talk_over", 1, 4000.0, 1300.0),
+    ],
     "true barge-in": [],
     "missed_barge_in": [("missed_barge_in", 1, 4000.0, 1000.0)],
     "talk_over": [("talk_over", 1, 4300.0, 700.0)],
@@ -197,6 +234,7 @@ def calls() -> Calls:
     made = Calls()
     _answers(made)
     _interruptions(made)
+    _missed_interruptions(made)
     _silences(made)
     _network(made)
     return made
@@ -241,7 +279,7 @@ def test_dead_air_is_charged_to_the_side_that_owed_the_turn(errors: list[dict[st
 def test_overview_by_region(client: Client) -> None:
     total, eu, us = run(client, "overview", SPAN | {"total": True}).records()
     assert (total["scope"], eu["region"], us["region"]) == ("all", "eu-west", "us-east")
-    assert [row["calls"] for row in (total, eu, us)] == [17, 16, 1]
+    assert [row["calls"] for row in (total, eu, us)] == [21, 20, 1]
     # Two turns where both were answered; a backchannel is none.
     assert us["turns"] == us["latency_n"] == 2
     assert us["latency_coverage"] == 1
@@ -387,7 +425,7 @@ def test_facts_counts_rows_that_are_stored_twice(tmp_path: Any) -> None:
 
 def test_sessions_filters(client: Client, calls: Calls) -> None:
     everyone = run(client, "sessions", SPAN).records()
-    assert len(everyone) == 17
+    assert len(everyone) == 21
     assert everyone[0]["session_id"] == calls.by_name["network"].id
     assert [row["session_id"] for row in run(client, "sessions", SPAN | {"region": "us-east"}).records()] == [
         calls.by_name["network"].id

@@ -14,6 +14,10 @@
             u.start_ns AS user_ns,
             coalesce(u.end_ns, h.closed_ns, h.seen_ns) AS user_until_ns,
             u.backchannel AS backchannel,
+            -- The agent came first by little, and the user had only paused: what follows is the same turn, gone on with.
+            first_onset AND a.turn_id > 0 AND u.start_ns <= a.start_ns + toIntervalMillisecond(cut_in_ms)
+                AND (u.start_ns <= a.start_ns OR ifNull(u.start_ns <= u.before_ns + toIntervalMillisecond(resume_ms), false))
+                AS cut_in,
             coalesce(h.closed_ns, h.seen_ns) AS known_ns
         FROM (SELECT * FROM speech WHERE who = 'agent') AS a
         INNER JOIN user_speech AS u ON a.session_id = u.session_id
@@ -26,8 +30,7 @@
             least(user_until_ns, user_ns + toIntervalMillisecond(stop_ms)) AS deadline_ns,
             (toUnixTimestamp64Nano(agent_until_ns) - toUnixTimestamp64Nano(user_ns)) / 1e6 AS stopped_after_ms
         FROM meetings
-        WHERE user_ns > agent_ns + toIntervalMillisecond(cut_in_ms)
-            AND user_ns < agent_until_ns
+        WHERE user_ns > agent_ns AND user_ns < agent_until_ns AND NOT cut_in
             AND user_until_ns >= user_ns + toIntervalMillisecond(barge_in_ms)
             AND NOT backchannel
     ),
@@ -100,8 +103,7 @@
                 concat('the agent began in a pause; the user went on ', toString(round(value_ms)), ' ms later')
             ) AS evidence
         FROM meetings
-        WHERE first_onset AND turn_id > 0 AND NOT backchannel
-            AND user_ns <= agent_ns + toIntervalMillisecond(cut_in_ms) AND user_until_ns > agent_ns
+        WHERE cut_in AND NOT backchannel AND user_until_ns > agent_ns
         GROUP BY session_id, region, turn_id, agent_ns
 
         UNION ALL
@@ -126,26 +128,19 @@
         UNION ALL
         SELECT
             a.session_id, a.region, a.turn_id, assumeNotNull(a.end_ns) AS yielded_ns, 'false_barge_in', 'agent',
+            -- All that the user said from its onset over the agent until 2 s after the agent had given way.
             sumIf(
-                greatest(
-                    0,
-                    toUnixTimestamp64Nano(least(coalesce(u.end_ns, h.closed_ns, h.seen_ns), yielded_ns + toIntervalMillisecond(false_ms)))
-                    - toUnixTimestamp64Nano(greatest(u.start_ns, yielded_ns))
-                ),
-                NOT u.backchannel
+                toUnixTimestamp64Nano(least(coalesce(u.end_ns, h.closed_ns, h.seen_ns), yielded_ns + toIntervalMillisecond(false_ms)))
+                - toUnixTimestamp64Nano(u.start_ns),
+                coalesce(u.end_ns, h.seen_ns) > a.start_ns AND u.start_ns < yielded_ns + toIntervalMillisecond(false_ms)
             ) / 1e6 AS spoken_ms,
-            barge_in_ms,
-            if(
-                countIf(u.backchannel AND u.start_ns <= yielded_ns AND coalesce(u.end_ns, h.seen_ns) > a.start_ns) > 0 AS backed,
-                'the agent gave way to a backchannel',
-                concat('the agent gave way; the user then spoke ', toString(round(spoken_ms)), ' ms within 2 s')
-            )
+            backchannel_ms,
+            concat('the agent gave way; the user spoke ', toString(round(spoken_ms)), ' ms in all until 2 s later')
         FROM (SELECT * FROM speech WHERE who = 'agent' AND reason = 'yielded' AND isNotNull(end_ns)) AS a
         INNER JOIN horizons AS h ON a.session_id = h.session_id
         LEFT JOIN user_speech AS u ON a.session_id = u.session_id
         GROUP BY a.session_id, a.region, a.turn_id, a.start_ns, a.end_ns, h.closed_ns, h.seen_ns
-        HAVING spoken_ms < barge_in_ms
-            AND (backed OR coalesce(h.closed_ns, h.seen_ns) >= yielded_ns + toIntervalMillisecond(false_ms))
+        HAVING spoken_ms < backchannel_ms AND coalesce(h.closed_ns, h.seen_ns) >= yielded_ns + toIntervalMillisecond(false_ms)
 
         UNION ALL
         SELECT
@@ -153,6 +148,13 @@
             concat('the user spoke up; the agent went on for ', toString(round(stopped_after_ms)), ' ms')
         FROM barge_ins
         WHERE agent_until_ns > deadline_ns AND known_ns >= deadline_ns
+
+        UNION ALL
+        SELECT
+            session_id, region, turn_id, user_ns, 'slow_yield', 'agent', stopped_after_ms, slow_ms,
+            concat('the user spoke up; the agent gave way only ', toString(round(stopped_after_ms)), ' ms later')
+        FROM barge_ins
+        WHERE agent_reason = 'yielded' AND agent_until_ns <= deadline_ns AND stopped_after_ms > slow_ms
 
         UNION ALL
         SELECT

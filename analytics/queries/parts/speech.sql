@@ -4,8 +4,12 @@
     (
         SELECT
             s.session_id AS session_id, s.turn_id AS turn_id, s.start_ns AS start_ns, s.end_ns AS end_ns,
+            -- Whoever speaks for a second or more claims the floor, whatever the relay took it for.
             arrayExists(x -> x >= s.start_ns AND x <= coalesce(s.end_ns, s.start_ns + toIntervalSecond(1)), b.times)
-                AS backchannel
+                AND coalesce(s.end_ns, s.start_ns) < s.start_ns + toIntervalMillisecond(backchannel_ms) AS backchannel,
+            lagInFrame(s.end_ns) OVER (
+                PARTITION BY s.session_id ORDER BY s.start_ns ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            ) AS before_ns
         FROM speech AS s
         LEFT JOIN backchannels AS b ON s.session_id = b.session_id
         WHERE s.who = 'user'

@@ -90,7 +90,7 @@ async def test_an_agent_that_speaks_while_the_caller_does_cuts_in(talk: Talk) ->
 @pytest.mark.parametrize(("step", "kind"), [(BargeIn, "barge-in"), (Backchannel, "backchannel")])
 async def test_breaking_in_waits_until_so_much_was_heard(talk: Talk, step: type[BargeIn], kind: str) -> None:
     talk.agent_speaks = lambda: bool(talk.said)
-    await talk.run(Say(SHORT), step(after_ms=100, clip=SHORT), HangUp())
+    await talk.run(Say(SHORT), step(after_ms=100, say=SHORT), HangUp())
     first, second = talk.said
     assert (first.kind, second.kind) == ("normal", kind)
     [answer] = talk.conversation.answers
@@ -98,5 +98,5 @@ async def test_breaking_in_waits_until_so_much_was_heard(talk: Talk, step: type[
 
 
 async def test_breaking_in_on_nobody_is_given_up(talk: Talk) -> None:
-    await talk.run(Say(SHORT), BargeIn(after_ms=100, clip=SHORT, timeout_ms=60), HangUp())
+    await talk.run(Say(SHORT), BargeIn(after_ms=100, say=SHORT, timeout_ms=60), HangUp())
     assert len(talk.said) == 1
