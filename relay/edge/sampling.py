@@ -29,6 +29,8 @@ Columns = dict[str, npt.NDArray[Any]]
 """Columns of packets, all of one length. Read here: `session` (uint8, n by 16), `tap`, `stream`, `observed_ns`,
 `transit_delta_us`, `transit_known`, `newly_lost`, `reordered`, `duplicate`; the others are carried along."""
 
+_GROUPED: Final = ("session", "tap", "stream", "observed_ns")
+_JUDGED: Final = (*_GROUPED, "transit_delta_us", "transit_known", "newly_lost", "reordered", "duplicate")
 _NS: Final = 1_000_000_000
 _SLICE_ROWS: Final = 4096  # worked on together: some two milliseconds
 
@@ -128,7 +130,10 @@ class Sampler:
                 self._held.append(columns)
         yield None
         if taken:
-            whole = {name: np.concatenate([columns[name] for columns in taken]) for name in taken[0]}
+            whole: Columns = {}
+            for name in taken[0]:
+                whole[name] = np.concatenate([columns[name] for columns in taken])
+                yield None
             self.waiting -= len(whole["observed_ns"])
             yield from self._thin_all(whole)
         self._moments.forget(end_ns)
@@ -145,25 +150,27 @@ class Sampler:
 
     def _thin_all(self, columns: Columns) -> Iterator[Columns | None]:
         """Thin sessions by sessions, so that no step of work is long."""
-        slices = max(1, len(columns["observed_ns"]) // _SLICE_ROWS)
-        # The end of a UUIDv7 is random (RFC 9562, section 5.7).
-        where = columns["session"][:, 14].astype(np.int64) << 8 | columns["session"][:, 15]
-        for number in range(slices):
-            part = _rows(columns, where % slices == number) if slices > 1 else columns
-            if len(part["observed_ns"]):
-                yield self._thin(part)
+        rows = len(columns["observed_ns"])
+        slices = max(1, rows // _SLICE_ROWS)
+        # The end of a UUIDv7 is random (RFC 9562, section 5.7). Sorted as 16 bits, numpy sorts by radix.
+        where = (columns["session"][:, 14].astype(np.int64) << 8 | columns["session"][:, 15]) % slices
+        order = np.argsort(where.astype(np.int16), kind="stable")
+        for index in np.split(order, np.searchsorted(where[order], np.arange(1, slices))):
+            if len(index):
+                yield self._thin(columns, index)
             yield None
 
-    def _thin(self, columns: Columns) -> Columns:
-        rows = len(columns["observed_ns"])
-        represents = np.ones(rows, np.uint32)
-        full = self._bad(columns) | self._moments.near(columns["session"], columns["observed_ns"])
+    def _thin(self, columns: Columns, index: npt.NDArray[np.intp]) -> Columns:
+        """Return what is written of the rows that `index` names."""
+        judged = {name: columns[name][index] for name in _JUDGED}
+        represents = np.ones(len(index), np.uint32)
+        full = self._bad(judged) | self._moments.near(judged["session"], judged["observed_ns"])
         quiet = np.flatnonzero(~full)
         if len(quiet):
-            represents[quiet] = self._weights(_rows(columns, quiet))
-        kept = represents > 0
-        self.thinned += rows - int(np.count_nonzero(kept))
-        return _rows(columns, kept) | {"represents": represents[kept]}
+            represents[quiet] = self._weights({name: judged[name][quiet] for name in _GROUPED})
+        kept = np.flatnonzero(represents)
+        self.thinned += len(index) - len(kept)
+        return _rows(columns, index[kept]) | {"represents": represents[kept]}
 
     def _weights(self, columns: Columns) -> npt.NDArray[np.uint32]:
         """Return what each row stands for: its group where it was chosen, or else 0."""
