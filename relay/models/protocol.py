@@ -78,8 +78,14 @@ class ModelListener(Protocol):
     def user_turn_ended(self, reason: str) -> None:
         """Learn that the model holds the user's turn to be over; `reason` is its detector, such as `server_vad`."""
 
-    def speak(self) -> None:
-        """Learn that the model has something to say without a turn having ended: then ask it to `respond`."""
+    def speak(self) -> bool:
+        """Learn that the model has something to say though no turn has ended, such as a greeting.
+
+        Returns whether it is now asked to `respond`; not while the user has the floor, or another answer is being said.
+        """
+
+    def note(self, what: str, **details: object) -> None:
+        """Write down something of the model's that a conversation is not understood without, such as `reconnected`."""
 
     def client_event(self, event: Event) -> None:
         """Send this to the client on its channel `oai-events`."""
@@ -91,6 +97,10 @@ class VoiceModel(Protocol):
     @property
     def name(self) -> str:
         """Name for the `model` attribute of the session, such as `scripted`."""
+
+    @property
+    def own_events(self) -> tuple[str, ...]:
+        """How the types of those events begin that the model itself tells the client; the platform tells the others."""
 
     def attach(self, listener: ModelListener) -> None:
         """Take who is to be told things; called once, before anything else."""
@@ -122,6 +132,7 @@ class VoiceModel(Protocol):
 class Model:
     """What a model need not say: derive from it and write `name` and `respond`."""
 
+    own_events: tuple[str, ...] = ()
     listener: ModelListener
 
     def attach(self, listener: ModelListener) -> None:

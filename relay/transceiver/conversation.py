@@ -1,7 +1,10 @@
 """One call's conversation: the floor machine decides, the model answers, and what was said becomes facts.
 
-Everything here happens in a tick of the clock, except the model's own events; both come from the one event loop, so the
-order of facts is the order in which things happened.
+Everything here happens in a tick of the clock, except the model's own events and a predictor's answers; all come from
+the one event loop, so the order of facts is the order in which things happened.
+
+An answer may be made and not be heard: one that was asked for in advance, until the turn is decided to be over; and the
+rest of one that the user interrupted, until it is clear whether the user wanted the floor.
 """
 
 from __future__ import annotations
@@ -10,18 +13,46 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import Final
+from dataclasses import asdict
+from typing import Final, Protocol
 
 import structlog
 
-from relay.models import FRAME_MS, Pcm, VoiceModel
+from relay.models import FRAME_MS, Event, Pcm, ToolEnded, ToolStarted, Transcript, VoiceModel
+from relay.predictors import EndPredictions
+from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
 from relay.transceiver.receive import Heard
 from relay.transceiver.reply import Reply
-from voice.floor import Floor, ModelKind
-from voice.turns import FloorOutput, RequestResponse, StopAgent, TurnEvent
+from voice.endpointing import Prediction
+from voice.floor import Floor, ModelKind, State
+from voice.transcript import claims_floor
+from voice.turns import (
+    FloorOutput,
+    PauseAgent,
+    PredictEnd,
+    ReleaseResponse,
+    RequestResponse,
+    ResumeAgent,
+    StopAgent,
+    TurnEvent,
+)
 
 OnTurn = Callable[[TurnEvent], None]
+
+
+class ClientSide(Protocol):
+    """Who speaks with the client about the model."""
+
+    def model_event(self, event: Event) -> None:
+        """Send an event of the model's to the client."""
+
+    def said(self, output: Transcript | ToolStarted | ToolEnded) -> None:
+        """Learn what the answer brings beside its audio."""
+
+    def failed(self, error: str) -> None:
+        """Learn that an answer ended because of an error."""
+
 
 RETIRING_MAX: Final = 4
 """Answers that were cut off and whose model has not let go yet; a model that hangs on to more is called broken."""
@@ -39,8 +70,11 @@ class Conversation:
         floor: the turn-taking machine of this call.
         model: who answers.
         facts: where turns are written down.
+        counters: of the transceiver.
         on_turn: told of every turn fact, for the client.
         is_voiced: tells voice from silence in the agent's audio.
+        client: tells the client of the model.
+        predictions: this call's predictor of ends, if it has one.
 
     """
 
@@ -49,27 +83,43 @@ class Conversation:
         floor: Floor,
         model: VoiceModel,
         facts: SessionFacts,
+        counters: Counters,
         on_turn: OnTurn,
         is_voiced: Callable[[Pcm], bool],
+        client: ClientSide,
+        *,
+        predictions: EndPredictions | None = None,
     ) -> None:
         self._floor = floor
         self._model = model
         self._facts = facts
+        self._counters = counters
+        self._predictions = predictions
         self._on_turn = on_turn
         self._is_voiced = is_voiced
         self._reply: Reply | None = None
         self._retiring: set[asyncio.Task[None]] = set()
+        self._playing = False  # the answer there is may be heard
         self._audible = False
+        self._closed = False
         self._out_ms = 0.0
+        self._client = client
+        model.attach(self)
 
     def heard(self, frame: Heard) -> None:
         """Take the user's next 20 ms."""
         self._model.hear(frame.pcm, speech=frame.speech)
+        if self._predictions is not None:
+            self._predictions.hear(frame.pcm)
         self._apply(self._floor.user_frame(time.time_ns(), frame.at_ns, frame.audio_ms, frame.speech))
 
     def next_frame(self) -> tuple[Pcm | None, bool]:
         """Return the agent's next 20 ms, None for silence, and whether voice was due and none was ready."""
         if self._reply is None:
+            return None, False
+        if not self._playing:
+            if self._reply.finished and not self._reply.played:
+                self._ended()  # it was asked for in advance and came to nothing
             return None, False
         pcm = self._reply.next_frame()
         starved = pcm is None and self._reply.played > 0 and not self._reply.complete
@@ -83,15 +133,64 @@ class Conversation:
             self._audible = True
             self._apply(self._floor.agent_started(sent_ns, self._out_ms))
         self._out_ms += FRAME_MS
-        if self._reply is not None and self._reply.finished:
+        if self._playing and self._reply is not None and self._reply.finished:
             self._ended()
 
     def skip(self, ticks: int) -> None:
         """Let ticks pass that were given up."""
         self._out_ms += ticks * FRAME_MS
 
+    # Called by the model.
+
+    def user_partial(self, text: str, *, final: bool) -> None:
+        """Go by the user's words so far; keep them, of a call that consented."""
+        if claims_floor(text):
+            self._apply(self._floor.floor_claimed(time.time_ns()))
+        if self._predictions is not None:
+            self._predictions.read(text)
+        if final and self._facts.consented:
+            self._facts.input("user_text", {"text": text})
+
+    def user_turn_ended(self, reason: str) -> None:
+        """Learn that the model holds the user's turn to be over; whether that ends it is a setting."""
+        self._apply(self._floor.turn_ended(time.time_ns(), reason))
+
+    def speak(self) -> bool:
+        """Let the agent speak unasked, unless somebody has the floor."""
+        if self._reply is not None or self._floor.state is not State.LISTENING:
+            return False
+        self._request(self._floor.turn_id - 1, speculative=False)
+        return True
+
+    def client_event(self, event: Event) -> None:
+        """Hand on what the model wants to tell the client."""
+        self._client.model_event(event)
+
+    def note(self, what: str, **details: object) -> None:
+        """Write down what the model says of itself."""
+        self._facts.input("model", {"what": what, **details})
+
+    def cut(self) -> bool:
+        """Stop what the agent says because the client wants it, and return whether it said anything."""
+        if self._reply is None:
+            return False
+        self._model.interrupted(self._reply.turn_id, self._reply.played_ms)
+        self._drop_reply()
+        self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "completed"))
+        return True
+
+    def _model_said(self, output: Transcript | ToolStarted | ToolEnded) -> None:
+        self._client.said(output)
+        if isinstance(output, ToolStarted):
+            self._model_event("tool_started")
+        elif isinstance(output, ToolEnded):
+            self._model_event("tool_ended")
+        elif self._facts.consented:
+            self._facts.input("agent_text", {"text": output.text})
+
     async def aclose(self) -> None:
         """End what is being said and let the model go: the call is over."""
+        self._closed = True
         self._apply(self._floor.hangup(time.time_ns()))
         reply, self._reply = self._reply, None
         if reply is not None and not reply.complete:
@@ -106,39 +205,79 @@ class Conversation:
         for output in outputs:
             if isinstance(output, TurnEvent):
                 self._record(output)
+            elif isinstance(output, PredictEnd):
+                self._ask(output.question)
             elif isinstance(output, RequestResponse):
-                self._request(output.turn_id)
+                self._request(output.turn_id, speculative=output.speculative)
+            elif isinstance(output, ReleaseResponse):
+                self._counters.speculations["used"] += 1
+                self._playing = True
+            elif isinstance(output, PauseAgent):
+                self._pause()
+            elif isinstance(output, ResumeAgent):
+                self._resume()
             elif isinstance(output, StopAgent):
                 self._stop(output)
 
-    def _request(self, turn_id: int) -> None:
+    def _ask(self, question: int) -> None:
+        if self._predictions is not None and not self._predictions.ask(question, self._predicted):
+            self._counters.predictions["refused"] += 1
+
+    def _predicted(self, prediction: Prediction) -> None:
+        if self._closed:
+            return
+        late = self._floor.endpointer.late
+        outputs = self._floor.predicted(time.time_ns(), prediction)
+        in_time = self._floor.endpointer.late == late
+        self._counters.predictions["in_time" if in_time else "late"] += 1
+        self._facts.input("prediction", {**asdict(prediction), "late": not in_time})
+        self._apply(outputs)
+
+    def _request(self, turn_id: int, *, speculative: bool) -> None:
         self._drop_reply()
-        self._reply = Reply(turn_id, self._model.respond(turn_id), self._model_event, self._is_voiced)
+        self._playing = not speculative
+        if speculative:
+            self._counters.speculations["asked"] += 1
+        self._reply = Reply(turn_id, self._model.respond(turn_id), self._model_event, self._is_voiced, self._model_said)
         self._model_event("response_requested")
 
     def _model_event(self, kind: ModelKind) -> None:
         self._apply(self._floor.model_event(time.time_ns(), kind))
 
+    def _pause(self) -> None:
+        """Fall silent and keep the rest. The last voiced packet left with an earlier tick; nothing more follows."""
+        reply = self._reply
+        self._playing = self._audible = False
+        rest = reply is not None and not reply.finished
+        if not rest:
+            self._drop_reply()
+        self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "yielded" if rest else "completed"))
+
+    def _resume(self) -> None:
+        self._playing = True
+        if self._reply is None:
+            self._ended()
+
     def _stop(self, output: StopAgent) -> None:
         if self._reply is None or self._reply.turn_id != output.turn_id:
             return
+        if output.reason == "revoked" and not self._playing:
+            self._counters.speculations["dropped"] += 1
         self._model.interrupted(output.turn_id, self._reply.played_ms)
         self._drop_reply()
-        if output.reason == "yielded":
-            # The last voiced packet left with an earlier tick; nothing more follows.
-            self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "yielded"))
 
     def _ended(self) -> None:
         """The answer was said to its end, or there is no more of it."""
         error = self._reply.error if self._reply is not None else None
         if error:
             _log.warning("a voice model's answer ended early", model=self._model.name, error=error)
+            self._client.failed(error)
         self._drop_reply()
         self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "error" if error else "completed"))
 
     def _drop_reply(self) -> None:
         reply, self._reply = self._reply, None
-        self._audible = False
+        self._playing = self._audible = False
         if reply is not None and not reply.complete:
             self._retire(reply)
 

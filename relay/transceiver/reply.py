@@ -11,8 +11,21 @@ from typing import Final
 import numpy as np
 import structlog
 
-from relay.models import FRAME_MS, FRAME_SAMPLES, Audio, ModelError, ModelOutput, Pcm
+from relay.models import (
+    FRAME_MS,
+    FRAME_SAMPLES,
+    Audio,
+    FirstToken,
+    ModelError,
+    ModelOutput,
+    Pcm,
+    ToolEnded,
+    ToolStarted,
+    Transcript,
+)
 from voice.floor import ModelKind
+
+OnSaid = Callable[[Transcript | ToolStarted | ToolEnded], None]
 
 BUFFER_FRAMES: Final = 500
 """10 s of audio ahead of its playing; the model waits beyond that."""
@@ -28,6 +41,7 @@ class Reply:
         outputs: the model's stream.
         on_event: called once each with `model_first_token` and `model_first_audio`, when they come.
         is_voiced: tells voice from silence; silence at the end of an answer is not played.
+        on_said: told of what the stream brings beside audio.
 
     """
 
@@ -37,6 +51,7 @@ class Reply:
         outputs: AsyncGenerator[ModelOutput],
         on_event: Callable[[ModelKind], None],
         is_voiced: Callable[[Pcm], bool],
+        on_said: OnSaid = lambda _output: None,
     ) -> None:
         self.turn_id = turn_id
         self.error: str | None = None
@@ -44,6 +59,7 @@ class Reply:
         self._outputs = outputs
         self._on_event = on_event
         self._is_voiced = is_voiced
+        self._on_said = on_said
         self._frames: deque[Pcm] = deque()
         self._rest = np.zeros(0, np.int16)
         self._space = asyncio.Event()
@@ -88,6 +104,8 @@ class Reply:
                     self._once("model_first_token")
                     if isinstance(output, Audio):
                         await self._take(output)
+                    elif not isinstance(output, FirstToken):
+                        self._on_said(output)
         except ModelError as error:
             self.error = str(error)
         except Exception as error:  # noqa: BLE001 - a model is foreign code; its fault costs an answer, not the call

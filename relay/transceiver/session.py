@@ -7,14 +7,14 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aioice import stun as aioice_stun
 from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTransport
 
 from relay import encap
-from relay.models import VoiceModel
+from relay.models import Event, VoiceModel
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.channel import ClientChannel
 from relay.transceiver.clock import PlayoutClock
@@ -23,10 +23,12 @@ from relay.transceiver.conversation import Conversation
 from relay.transceiver.counters import Counters
 from relay.transceiver.demux import Client, Demux
 from relay.transceiver.dtls import MediaDtlsTransport, Replayed
+from relay.transceiver.events import EventsChannel
 from relay.transceiver.facts import FactSink, SessionFacts
 from relay.transceiver.floors import make_floor
 from relay.transceiver.ice import SharedConnection, SharedGatherer
 from relay.transceiver.offer import Offer
+from relay.transceiver.realtime import RealtimeEvents
 from relay.transceiver.receive import UserVoice
 from relay.transceiver.rtcp import Rtcp
 from relay.transceiver.send import AgentVoice, Packet
@@ -61,10 +63,28 @@ class Shared:
 
 
 class Session:
-    """A call. It ends by itself (`ended`), or by `end`; either way `wait` returns when all is released and written."""
+    """A call. It ends by itself (`ended`), or by `end`; either way `wait` returns when all is released and written.
+
+    Args:
+        shared: what it has in common with other calls.
+        session_id: its id.
+        edge: by which it enters.
+        offer: the client's.
+        ufrag: names it on the wire.
+        model: who answers.
+        wishes: the Realtime session that the application asked for, as far as it did.
+
+    """
 
     def __init__(
-        self, shared: Shared, session_id: uuid.UUID, edge: EdgeAddress, offer: Offer, ufrag: str, model: VoiceModel
+        self,
+        shared: Shared,
+        session_id: uuid.UUID,
+        edge: EdgeAddress,
+        offer: Offer,
+        ufrag: str,
+        model: VoiceModel,
+        wishes: Mapping[str, Any] | None = None,
     ) -> None:
         self.id = session_id
         self._shared = shared
@@ -89,9 +109,12 @@ class Session:
         )
         self._rtcp = Rtcp(self._agent.ssrc, session_id.hex)
         self._channel = ClientChannel(self.facts, shared.counters)
+        self._realtime = RealtimeEvents(str(session_id), model, self._tell_event, wishes or {})
+        self._events = EventsChannel(shared.counters, self._realtime.received, self._realtime.refuse)
         self._conversation = Conversation(
-            make_floor(config, vad), model, self.facts, self._tell_turn, self._agent.is_voiced
+            make_floor(config, vad), model, self.facts, self._tell_turn, self._agent.is_voiced, self._realtime
         )
+        self._realtime.control(self._conversation)
         self._steps: set[str] = set()
         self._ticks = 0
         self._ended = asyncio.Event()
@@ -102,6 +125,11 @@ class Session:
     def edge(self) -> EdgeAddress:
         """The edge by which the call enters."""
         return self._edge
+
+    @property
+    def remote(self) -> Client | None:
+        """The client's address that voice goes to, once it is connected."""
+        return self._connection.remote
 
     async def open(self, attributes: Mapping[str, str]) -> str:
         """Make the call reachable, start connecting it and return the SDP answer."""
@@ -308,6 +336,7 @@ class Session:
 
     def _channel_opened(self, channel: RTCDataChannel) -> None:
         self._channel.attach(channel)
+        self._events.attach(channel)
 
     def _stun_round_trip(self, trip_ns: int) -> None:
         self.facts.leg(time.time_ns(), "client_transceiver", "stun", trip_ns // 1000, self._shared.config.region)
@@ -329,7 +358,11 @@ class Session:
         )
         self._transmit(self._dtls.protect(report))
 
+    def _tell_event(self, event: Event) -> None:
+        self._events.tell(event)
+
     def _tell_turn(self, event: TurnEvent) -> None:
+        self._realtime.turn(event)
         self._channel.tell(
             "sidetone.turn",
             kind=event.kind,
