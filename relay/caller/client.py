@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from relay.caller.conversation import Conversation
 from relay.caller.ear import Ear
 from relay.caller.microphone import Microphone
 from relay.caller.network import ImpairedNetwork
+from relay.caller.offset import ClockOffset
 from relay.caller.phrasebook import Phrasebook
 from relay.caller.records import Answer
 from relay.caller.script import Script
@@ -37,6 +39,13 @@ CONNECT_S: Final = 20.0
 """Signalling, ICE and DTLS together; a lost DTLS flight costs seconds on a bad network."""
 
 STATS_S: Final = 5.0
+
+FIRST_PINGS_S: Final = (0.2,) * 8
+PING_S: Final = 2.0
+"""Between two questions what time it is; at first more often, so that the first answers have a clock to go by."""
+
+TURNS_MAX: Final = 5_000
+TURN_FIELDS: Final = ("kind", "turn_id", "actor", "at_ns", "reason")
 
 DRAIN_S: Final = 0.4
 """At the end, how long what is on the uplink may take to arrive."""
@@ -124,6 +133,8 @@ class Call:
         """The caller's network, once the answer has named the edge."""
         self.session_id: str | None = None
         """The platform's id of the session, once it is known."""
+        self.turns: list[dict[str, Any]] = []
+        """What the platform said of the turns while they happened."""
         self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self._transceiver = self._peer.addTransceiver(MicrophoneTrack(), direction="sendrecv")
         self._channel: RTCDataChannel = self._peer.createDataChannel(stats.LABEL, ordered=False)
@@ -134,6 +145,7 @@ class Call:
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._location: httpx.URL | None = None
         self._rtt_s: float | None = None
+        self._clock = ClockOffset()
         gather_on_loopback(self._transceiver)
         use_microphone(self._transceiver.sender, self.microphone.next_frame)
         use_ear(self._transceiver.receiver, self.ear)
@@ -198,8 +210,9 @@ class Call:
     async def _converse(self) -> None:
         """Do the script while the statistics go out; ends early, with an error, if the connection is lost."""
         reporting = asyncio.ensure_future(self._report_regularly())
+        asking = asyncio.ensure_future(self._ask_the_time())
         talking = asyncio.ensure_future(self.conversation.run(self._config.script, self._config.seconds))
-        tasks = (reporting, talking)
+        tasks = (reporting, asking, talking)
         try:
             await asyncio.wait((*tasks, self._lost), return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -260,7 +273,14 @@ class Call:
             await asyncio.sleep(STATS_S)
             await self._report()
 
+    async def _ask_the_time(self) -> None:
+        for wait_s in itertools.chain(FIRST_PINGS_S, itertools.repeat(PING_S)):
+            self._send(stats.ping())
+            await asyncio.sleep(wait_s)
+
     async def _report(self) -> None:
+        if (clock := self._clock.best) is not None:
+            self._send(stats.message("clock", stats.offset(clock)))
         for text in stats.inbound(self.ear):
             self._send(text)
         if self._rtt_s is not None:
@@ -279,7 +299,15 @@ class Call:
 
     def _heard(self, answer: Answer) -> None:
         if answer.heard_end_ns is None:
-            self._send(stats.playout(answer, len(self.conversation.answers), self.ear.playout_delay_ms))
+            self._send(
+                stats.playout(
+                    answer.heard_start_ns,
+                    len(self.conversation.answers),
+                    spoke_ns=self.microphone.voiced_ns,
+                    playout_delay_ms=self.ear.playout_delay_ms,
+                    clock=self._clock.best,
+                )
+            )
             self._on_progress("heard")
 
     def _move(self, profile: str) -> None:
@@ -293,8 +321,14 @@ class Call:
             message = json.loads(text)
         except ValueError:
             return  # not one of ours; the channel may carry other applications' messages
-        if isinstance(message, dict) and message.get("type") == "sidetone.session":
-            self.session_id = str(message.get("session_id", self.session_id))
+        match message:
+            case {"type": "sidetone.session", "session_id": str(session_id)}:
+                self.session_id = session_id
+            case {"type": "sidetone.pong", "client_ns": int(sent_ns), "server_ns": int(server_ns)}:
+                self._clock.answered(sent_ns, server_ns, time.time_ns())
+            case {"type": "sidetone.turn", "kind": str(), "turn_id": int(), "at_ns": int()}:
+                if len(self.turns) < TURNS_MAX:
+                    self.turns.append({name: message.get(name) for name in TURN_FIELDS})
 
     def _opened(self) -> None:
         if not self._connected.done():

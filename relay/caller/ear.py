@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 
 from relay.caller.phrases import loud_windows
 from relay.caller.records import Received
-from relay.opus import FRAME_SAMPLES, Decoder, OpusError, Pcm
+from relay.opus import FRAME_SAMPLES, Decoder, OpusError
 from relay.speech.clip import WINDOW
-from voice.jitterbuffer import JitterBuffer
+from voice.playback import Playback
 from voice.rtp import PacketKind, RtpError, RtpHeader, classify, parse_header, payload
 from voice.sequence import StreamStats
 
 STREAM_LIMIT: Final = 64
 """Streams counted per call; more are ignored, so that a confused sender cannot fill the memory."""
-
-ARRIVAL_LIMIT: Final = 512
-"""Arrival times kept for packets in the jitter buffer; those of packets that it refused are thrown away with age."""
 
 _QUIET: Final[NDArray[np.bool_]] = np.zeros(FRAME_SAMPLES // WINDOW, np.bool_)
 
@@ -53,9 +50,7 @@ class Ear:
         self._pending: tuple[RtpHeader, int] | None = None
         self._pending_ns = 0
         self._ssrc: int | None = None
-        self._buffer = JitterBuffer()
-        self._decoder = Decoder()
-        self._arrivals: dict[int, int] = {}
+        self._playback = Playback(Decoder(), OpusError)
         self._concealing = False
         self.playout = PlayoutCounts()
         """What was played so far."""
@@ -75,7 +70,8 @@ class Ear:
     @property
     def discarded(self) -> int:
         """Packets that came too late to be played or found the buffer full."""
-        return self._buffer.counts.discarded_late + self._buffer.counts.overflow
+        counts = self._playback.buffer.counts
+        return counts.discarded_late + counts.discarded + counts.overflow
 
     @property
     def arrived(self) -> int:
@@ -118,13 +114,8 @@ class Ear:
             return
         if header.ssrc != self._ssrc:
             self._ssrc = header.ssrc
-            self._buffer = JitterBuffer()
-            self._decoder = Decoder()
-            self._arrivals.clear()
-        if self._buffer.insert(ext_seq, header.timestamp, opus, self._pending_ns) == "queued":
-            if len(self._arrivals) >= ARRIVAL_LIMIT:
-                self._arrivals.pop(next(iter(self._arrivals)))
-            self._arrivals[header.timestamp] = self._pending_ns
+            self._playback = Playback(Decoder(), OpusError)
+        self._playback.insert(ext_seq, header.timestamp, opus, self._pending_ns)
 
     def play(self, due_ns: int, now_ns: int, *, in_speech: bool) -> NDArray[np.bool_]:
         """Play the next 20 ms.
@@ -138,29 +129,21 @@ class Ear:
             Which 2.5 ms windows are voiced, shape (8,).
 
         """
-        tick = self._buffer.pop(due_ns, in_speech=in_speech)
-        if tick.kind == "silence":
+        refused = self._playback.malformed
+        frame = self._playback.pop(due_ns, in_speech=in_speech)
+        self.playout.undecodable += self._playback.malformed - refused
+        if frame.kind == "silence":
             self._concealing = False
             return _QUIET
-        if tick.payload is not None and tick.rtp_ts is not None:
-            arrived_ns = self._arrivals.pop(tick.rtp_ts, None)
-            if arrived_ns is not None:
-                self.playout_delay_ms = (now_ns - arrived_ns) / 1e6
-                self.playout.delay_s += (now_ns - arrived_ns) / 1e9 * FRAME_SAMPLES
-                self.playout.emitted += FRAME_SAMPLES
-        loud = loud_windows(self._decode(tick.payload, tick.fec_payload))
-        self._count(concealed=tick.kind == "concealed", loud=bool(loud.any()))
+        waited_ns = self._playback.buffer.waited_ns
+        if frame.kind == "played" and waited_ns is not None:
+            waited_ns += now_ns - due_ns
+            self.playout_delay_ms = waited_ns / 1e6
+            self.playout.delay_s += waited_ns / 1e9 * FRAME_SAMPLES
+            self.playout.emitted += FRAME_SAMPLES
+        loud = loud_windows(frame.pcm)
+        self._count(concealed=frame.kind == "concealed", loud=bool(loud.any()))
         return loud
-
-    def _decode(self, packet: bytes | None, fec_packet: bytes | None) -> Pcm:
-        try:
-            if packet is not None:
-                return self._decoder.decode(packet)
-            if fec_packet is not None:
-                return self._decoder.recover(fec_packet)
-        except OpusError:
-            self.playout.undecodable += 1
-        return self._decoder.conceal()
 
     def _count(self, *, concealed: bool, loud: bool) -> None:
         self.playout.total_samples += FRAME_SAMPLES

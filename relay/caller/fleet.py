@@ -84,6 +84,7 @@ class CallReport:
         expected: errors that the script provokes on purpose.
         utterances: what the caller said.
         answers: what the caller heard.
+        turns: what the platform said of the turns on the data channel, while they happened.
         uplink: what the network did between caller and edge.
         downlink: what the network did between edge and caller.
         received: what the caller's receiver made of the downlink.
@@ -101,6 +102,7 @@ class CallReport:
     expected: tuple[Expected, ...] = ()
     utterances: list[Utterance] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    turns: list[dict[str, Any]] = field(default_factory=list)
     uplink: DirectionInjected = field(default_factory=DirectionInjected)
     downlink: DirectionInjected = field(default_factory=DirectionInjected)
     received: list[Received] = field(default_factory=list)
@@ -226,6 +228,7 @@ async def _run_call(plan: CallConfig, report: CallReport, setting: _Setting) -> 
         report.session_id = call.session_id
         report.utterances = call.microphone.utterances
         report.answers = call.conversation.answers
+        report.turns = call.turns
         if call.network is not None:
             report.uplink, report.downlink = call.network.report()
         report.received = call.ear.received()

@@ -41,6 +41,8 @@ class Microphone:
         self._ended = asyncio.Event()
         self.utterances: list[Utterance] = []
         """What was said so far, the current utterance last."""
+        self.voiced_ns: int | None = None
+        """When the last voiced sample was captured, as a level meter sees it that knows nothing of the script."""
         self.late_ns_max = 0
         """Largest delay of a frame after its due time."""
         self.skipped = 0
@@ -109,7 +111,11 @@ class Microphone:
         timestamp = self._frame * FRAME_SAMPLES
         self._frame += 1
         self._on_tick(due_ns, time.monotonic_ns(), time.time_ns())
-        return self._take(time.time_ns()), timestamp
+        sent_ns = time.time_ns()
+        frame = self._take(sent_ns)
+        if frame.voiced_until:
+            self.voiced_ns = _captured_ns(sent_ns, frame.voiced_until)
+        return frame, timestamp
 
     def _take(self, sent_ns: int) -> Frame:
         phrase = self._phrase

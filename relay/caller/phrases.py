@@ -36,11 +36,13 @@ class Frame:
     Attributes:
         payload: one Opus packet.
         level_dbov: RFC 6464 level, -127 … 0.
+        voiced_until: what a level meter sees: samples to the end of the last voiced window, 0 if there is none.
 
     """
 
     payload: bytes
     level_dbov: int
+    voiced_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,15 @@ def phrase(clip: Clip) -> Phrase:
     encoder = Encoder(BITRATE_BPS)
     packets = [encoder.encode(frame) for frame in padded.reshape(-1, FRAME_SAMPLES)][1:]
     frames = tuple(
-        Frame(packet, round(level_dbov(pcm)))
+        Frame(packet, round(level_dbov(pcm)), _voiced_until(pcm))
         for packet, pcm in zip(packets, level.reshape(-1, FRAME_SAMPLES), strict=True)
     )
     return Phrase(clip.name, frames, voiced_spans(clip.pcm))
+
+
+def _voiced_until(pcm: Pcm) -> int:
+    loud = np.flatnonzero(loud_windows(pcm))
+    return (int(loud[-1]) + 1) * WINDOW if len(loud) else 0
 
 
 def voiced_spans(pcm: Pcm, threshold_dbov: float = EDGE_DBOV) -> tuple[tuple[int, int], ...]:

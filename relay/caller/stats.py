@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from relay.caller.ear import Ear
-from relay.caller.records import Answer
+from relay.caller.offset import Offset
 from relay.speech.clip import RATE
 
 LABEL = "sidetone"
@@ -46,6 +46,14 @@ def inbound(ear: Ear) -> Iterator[str]:
         "concealmentEvents": playout.concealment_events,
     }
     yield message("inbound-rtp", values, stream=ear.ssrc)
+    # The sound card asks for what it plays and never goes short of it: what is missing was concealed before it.
+    card = {
+        "totalSamplesCount": playout.total_samples,
+        "totalSamplesDuration": playout.total_samples / RATE,
+        "synthesizedSamplesDuration": 0.0,
+        "totalPlayoutDelay": 0.0,
+    }
+    yield message("media-playout", card)
 
 
 def outbound(report: Mapping[str, Any]) -> Iterator[str]:
@@ -66,17 +74,31 @@ def outbound(report: Mapping[str, Any]) -> Iterator[str]:
         yield message(entry.type, values, stream=entry.ssrc)
 
 
-def playout(answer: Answer, number: int, playout_delay_ms: float | None) -> str:
-    """The `sidetone.playout` message of an answer at its onset.
+def playout(
+    heard_ns: int, number: int, *, spoke_ns: int | None, playout_delay_ms: float | None, clock: Offset | None
+) -> str:
+    """The `sidetone.playout` message of an answer at its onset, which was heard at `heard_ns` of the caller's clock.
 
-    `turn` counts the answers heard, from 1; `heard_delay_ms` is the response latency by the caller's own ear, and
-    `playout_delay_ms` how long the onset's packet waited for its turn; each is absent where it is not known.
+    Values: `turn` counts the answers heard, from 1. `heard_delay_ms` is the response latency by the caller's own ear,
+    from the last voiced sample at its microphone (`spoke_ns`); absent if the caller was still speaking.
+    `playout_delay_ms` is how long the onset's packet waited for its turn. `clock_offset_ms` is to be added to the
+    caller's clock for the platform's, and `clock_error_ms` how wrong that may be. What is not known is absent.
     """
     values: dict[str, float] = {"turn": number}
-    if answer.user_end_ns is not None and answer.kind != "cut-in":
-        values["heard_delay_ms"] = (answer.heard_start_ns - answer.user_end_ns) / 1e6
+    if spoke_ns is not None and heard_ns >= spoke_ns:
+        values["heard_delay_ms"] = (heard_ns - spoke_ns) / 1e6
     if playout_delay_ms is not None:
         values["playout_delay_ms"] = playout_delay_ms
-    return json.dumps(
-        {"type": "sidetone.playout", "client_ns": answer.heard_start_ns, "kind": "playout", "values": values}
-    )
+    if clock is not None:
+        values |= offset(clock)
+    return json.dumps({"type": "sidetone.playout", "client_ns": heard_ns, "kind": "playout", "values": values})
+
+
+def offset(clock: Offset) -> dict[str, float]:
+    """The values that say how the caller's clock stands to the platform's."""
+    return {"clock_offset_ms": clock.offset_ns / 1e6, "clock_error_ms": clock.error_ns / 1e6}
+
+
+def ping() -> str:
+    """The question what time it is at the other end."""
+    return json.dumps({"type": "sidetone.ping", "client_ns": time.time_ns()})

@@ -1,7 +1,9 @@
 """The data channel `sidetone`: what the client measured comes in, what the platform sees goes out, as JSON texts.
 
-In: `{"type": "sidetone.stats" | "sidetone.playout", "client_ns": …, "kind": …, "stream": …, "values": {name: number}}`.
-Out: `{"type": "sidetone.session", …}` once, then `{"type": "sidetone.turn", …}` for every turn fact.
+In: `{"type": "sidetone.stats" | "sidetone.playout", "client_ns": …, "kind": …, "stream": …, "values": {name: number}}`,
+and `{"type": "sidetone.ping", "client_ns": …}`.
+Out: `{"type": "sidetone.session", …}` once, then `{"type": "sidetone.turn", …}` for every turn fact, and to each ping
+at once `{"type": "sidetone.pong", "client_ns": …, "server_ns": …}`, so that clients can compare clocks with us.
 
 A client may send anything: what is not such a message, or too much of it, is counted and forgotten.
 """
@@ -32,7 +34,8 @@ WAITING_MAX: Final = 64
 BUFFERED_BYTES_MAX: Final = 262_144
 """A client that does not take its messages loses further ones."""
 
-_KINDS: Final = {"sidetone.stats": None, "sidetone.playout": "playout"}
+_PING: Final = "sidetone.ping"
+_KINDS: Final = {"sidetone.stats": None, "sidetone.playout": "playout", _PING: None}
 _CLIENT_NS_MAX: Final = 1 << 62
 _SSRC_MAX: Final = 0xFFFFFFFF
 
@@ -71,16 +74,23 @@ class ClientChannel:
 
     def received(self, message: str | bytes) -> None:
         """Take a client's message."""
+        now_ns = time.time_ns()
         if not self._allowed():
             self._counters.messages["too_many"] += 1
-            return
+            return None
         try:
-            client_ns, kind, stream, values = read_message(message)
+            parsed = _parse(message)
+            if parsed["type"] == _PING:
+                return self.tell(
+                    "sidetone.pong", client_ns=_whole(parsed.get("client_ns"), _CLIENT_NS_MAX), server_ns=now_ns
+                )
+            client_ns, kind, stream, values = _interpreted(parsed)
         except BadMessageError:
             self._counters.messages["bad"] += 1
-            return
+            return None
         self._counters.messages["taken"] += 1
         self._facts.client(client_ns, kind, stream, values)
+        return None
 
     def _send(self, text: str) -> None:
         channel = self._channel
@@ -111,6 +121,10 @@ def read_message(message: str | bytes) -> tuple[int | None, str, int | None, dic
         BadMessageError: it is not of the form that this module describes.
 
     """
+    return _interpreted(_parse(message))
+
+
+def _parse(message: str | bytes) -> dict[str, Any]:
     if not isinstance(message, str) or len(message) > MESSAGE_CHARS_MAX:
         raise BadMessageError("not a text of acceptable length")
     try:
@@ -119,6 +133,10 @@ def read_message(message: str | bytes) -> tuple[int | None, str, int | None, dic
         raise BadMessageError("not JSON") from error
     if not isinstance(parsed, dict) or parsed.get("type") not in _KINDS:
         raise BadMessageError("not a message of ours")
+    return parsed
+
+
+def _interpreted(parsed: dict[str, Any]) -> tuple[int | None, str, int | None, dict[str, float]]:
     kind = _KINDS[parsed["type"]] or parsed.get("kind")
     if not isinstance(kind, str) or not 0 < len(kind) <= NAME_CHARS_MAX or not kind.isascii():
         raise BadMessageError("no kind")

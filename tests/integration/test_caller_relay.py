@@ -74,7 +74,13 @@ async def test_the_platform_measures_what_the_callers_know(tmp_path: Path) -> No
             assert sum(not row["duplicate"] for row in packets) == up.delivered
             assert (received.lost, received.packets) == (down.lost_seen, down.delivered)
             clients = await running.facts("client", session_id)
-            assert {"inbound-rtp", "outbound-rtp", "playout"} <= {row["kind"] for row in clients}
+            assert {"inbound-rtp", "outbound-rtp", "media-playout", "clock", "playout"} <= {
+                row["kind"] for row in clients
+            }
+            for row in clients:
+                if row["kind"] in ("clock", "playout"):  # both ends have one clock, so the offset lies within its error
+                    values = dict(row["values"])
+                    assert abs(values["clock_offset_ms"]) <= values["clock_error_ms"]
             inbound = [row for row in clients if row["kind"] == "inbound-rtp"]
             last = dict(max(inbound, key=lambda row: row["client_ns"])["values"])
             assert last["packetsLost"] == down.lost_seen

@@ -78,3 +78,12 @@ def test_a_client_that_says_too_much_is_not_listened_to() -> None:
     assert BURST <= taken < 900
     assert counters.messages["too_many"] == 1000 - taken
     assert len(sink.rows["client"]) == taken
+
+
+def test_a_ping_is_no_fact() -> None:
+    sink, counters = FactList(), Counters()
+    channel = ClientChannel(SessionFacts(sink, bytes(16), "test"), counters)
+    channel.received('{"type": "sidetone.ping", "client_ns": 5}')
+    channel.received('{"type": "sidetone.ping", "client_ns": -5}')
+    assert not sink.rows
+    assert counters.messages == {"bad": 1}
