@@ -107,6 +107,7 @@ class Collector:
             max_rows=self._config.max_rows,
             max_bytes=self._config.max_bytes,
             max_age_s=self._config.max_age_s,
+            ripe_bytes=self._config.ripe_bytes,
         )
         self._generation: int | None = None
         self._positions: dict[TopicPartition, int] = {}

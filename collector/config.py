@@ -23,6 +23,8 @@ class CollectorConfig:
         max_rows: a range is closed before it exceeds this many rows.
         max_bytes: a range is closed before it exceeds this many bytes of chunks.
         max_age_s: a range is closed when its first message was fetched this long ago.
+        ripe_bytes: a range that has this many bytes is closed at the next step, however young: it is worth an insert,
+            and its facts are seen sooner.
         fetch_bytes: most bytes taken from the log at once.
         workers: threads that decode and insert; ranges of different partitions run side by side.
         insert_timeout_s: an insert that takes longer counts as failed and is repeated. Keep it below the log's session
@@ -42,6 +44,7 @@ class CollectorConfig:
     max_rows: int = MAX_BLOCK_ROWS
     max_bytes: int = 32 << 20
     max_age_s: float = 1.0
+    ripe_bytes: int = 4 << 20
     fetch_bytes: int = 16 << 20
     workers: int = 2
     insert_timeout_s: float = 60.0
@@ -61,7 +64,7 @@ class CollectorConfig:
         """
         if not 0 < self.max_rows <= MAX_BLOCK_ROWS:
             raise ValueError(f"max_rows is {self.max_rows}; a range must fit one block of 1 to {MAX_BLOCK_ROWS} rows")
-        for name in ("max_bytes", "fetch_bytes", "workers", "poison_limit"):
+        for name in ("max_bytes", "ripe_bytes", "fetch_bytes", "workers", "poison_limit"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.topics:

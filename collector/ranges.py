@@ -8,7 +8,7 @@ by its token that it has it. Pure: no I/O, time is an argument.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from collector.errors import CollectorHaltedError
@@ -99,16 +99,20 @@ class _Open:
 class Planner:
     """Collects messages per partition and closes ranges by rows, bytes or age.
 
+    What is small waits until it is `max_age_s` old, because an insert costs the same for one row as for thousands; what
+    has `ripe_bytes` is worth one and does not wait.
+
     A partition with a pending intent closes exactly at that intent's `hi` and with its epoch, whatever the limits say
     now: limits may have changed since, the range may not.
     """
 
-    def __init__(self, epoch: str, *, max_rows: int, max_bytes: int, max_age_s: float) -> None:
+    def __init__(self, epoch: str, *, max_rows: int, max_bytes: int, max_age_s: float, ripe_bytes: int) -> None:
         """`epoch` goes into the intents that are planned here."""
         self._epoch = epoch
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
+        self._ripe_bytes = ripe_bytes
         self._open: dict[TopicPartition, _Open] = {}
         self._pending: dict[TopicPartition, Intent] = {}
         self._closed: list[Range] = []
@@ -159,7 +163,10 @@ class Planner:
 
         A partition may be there more than once; its ranges are to be processed in this order.
         """
-        due: Callable[[_Open], bool] = lambda held: flush or now - held.opened >= self._max_age_s  # noqa: E731
+
+        def due(held: _Open) -> bool:
+            return flush or held.bytes >= self._ripe_bytes or now - held.opened >= self._max_age_s
+
         for where in [where for where, held in self._open.items() if where not in self._pending and due(held)]:
             self._close(where)
         closed, self._closed = self._closed, []

@@ -66,7 +66,7 @@ def test_a_replay_gives_identical_blocks_however_the_messages_arrive(
     found = messages(fact, 8, seed, step_ns=DAY_NS // 3)
     first = opened(found, epoch="e0")
     cuts = sorted(data.draw(st.sets(st.integers(0, 8))) | {0, 8})
-    again = Planner("e9", max_rows=data.draw(st.integers(1, 9)), max_bytes=1, max_age_s=0)
+    again = Planner("e9", max_rows=data.draw(st.integers(1, 9)), max_bytes=1, max_age_s=0, ripe_bytes=1)
     again.reset([first.intent])
     for a, b in pairwise(cuts):
         again.add(found[a:b], now=0)

@@ -19,8 +19,8 @@ def message(offset: int, rows: int = 1, size: int = 1, where: TopicPartition = W
     return Message(where, offset, b"x" * size, {"rows": str(rows)}, None, 0)
 
 
-def planner(max_rows: int = 100, max_bytes: int = 1000, max_age_s: float = 0.5) -> Planner:
-    return Planner("e1", max_rows=max_rows, max_bytes=max_bytes, max_age_s=max_age_s)
+def planner(max_rows: int = 100, max_bytes: int = 1000, max_age_s: float = 0.5, ripe_bytes: int = 900) -> Planner:
+    return Planner("e1", max_rows=max_rows, max_bytes=max_bytes, max_age_s=max_age_s, ripe_bytes=ripe_bytes)
 
 
 def offsets(source: Range) -> list[int]:
@@ -68,6 +68,15 @@ def test_a_pending_range_closes_where_it_was_planned_whatever_the_limits_and_fet
     first = plan.take(now=0, flush=True)[0]
     assert first.intent == intent
     assert offsets(first) == list(range(7, hi + 1))
+
+
+def test_a_range_worth_an_insert_does_not_wait_for_its_age() -> None:
+    plan = planner(max_bytes=2000, ripe_bytes=500)
+    plan.add([message(0, size=499), message(0, size=499, where=OTHER)], now=10.0)
+    assert plan.take(now=10.1) == []
+    plan.add([message(1)], now=10.2)
+    assert [(r.intent.where, offsets(r)) for r in plan.take(now=10.2)] == [(WHERE, [0, 1])]
+    assert [r.intent.where for r in plan.take(now=10.5)] == [OTHER]
 
 
 def test_age_closes_a_range_but_not_a_pending_one() -> None:
