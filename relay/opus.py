@@ -119,18 +119,25 @@ class Decoder:
         """
         return self._decode(_ffi.from_buffer("unsigned char[]", packet), len(packet), _DECODED_SAMPLES_MAX, 0)
 
-    def recover(self, next_packet: bytes) -> Pcm:
-        """Decode a lost frame from the redundancy in the packet after it; concealment where it carries none.
+    def recover(self, next_packet: bytes, samples: int = FRAME_SAMPLES) -> Pcm:
+        """Decode what was lost from the redundancy in the packet after it; concealment where it carries none.
+
+        `samples` must be the length of that packet's first frame at least; what it exceeds it by is concealed.
 
         Raises:
-            OpusError: the packet is malformed.
+            OpusError: the packet is malformed, or `samples` is no multiple of 2.5 ms.
 
         """
-        return self._decode(_ffi.from_buffer("unsigned char[]", next_packet), len(next_packet), FRAME_SAMPLES, 1)
+        return self._decode(_ffi.from_buffer("unsigned char[]", next_packet), len(next_packet), samples, 1)
 
-    def conceal(self) -> Pcm:
-        """Invent a lost frame from what came before it."""
-        return self._decode(_ffi.NULL, 0, FRAME_SAMPLES, 0)
+    def conceal(self, samples: int = FRAME_SAMPLES) -> Pcm:
+        """Invent what was lost from what came before it.
+
+        Raises:
+            OpusError: `samples` is no multiple of 2.5 ms, or more than 120 ms.
+
+        """
+        return self._decode(_ffi.NULL, 0, samples, 0)
 
     def _decode(self, data: Any, size: int, samples: int, fec: int) -> Pcm:
         count = self._opus.opus_decode(self._state, data, size, self._out, samples, fec)

@@ -1,4 +1,4 @@
-"""What an Opus packet says undecoded (RFC 6716): how long it lasts and whether it repairs the one before it."""
+"""What an Opus packet says undecoded (RFC 6716): its length, whether it repairs the one before it, and is it voice."""
 
 from __future__ import annotations
 
@@ -40,17 +40,36 @@ def has_fec(packet: bytes) -> bool:
     The flag sits in the first bits of the first SILK frame: per channel one voice flag for each 20 ms, then the LBRR
     flag. CELT-only packets have none. A malformed packet says False.
     """
-    if not packet or packet[0] >> 3 >= _FIRST_CELT:
+    flags = _silk_flags(packet)
+    if flags is None:
         return False
-    start = _first_frame(packet)
-    if start is None or start >= len(packet):
-        return False
-    silk_frames = max(1, int(frame_ms(packet[0]) / _SILK_FRAME_MS))
-    head = packet[start]
+    head, silk_frames = flags
     mid = head >> (7 - silk_frames) & 1
     stereo = packet[0] & 0x04
     side = head >> (6 - 2 * silk_frames) & 1 if stereo else 0
     return bool(mid or side)
+
+
+def is_voiced(packet: bytes) -> bool | None:
+    """Say whether the sender's encoder took a packet for voice (RFC 6716 §4.2.3); None where packets do not say.
+
+    One flag for each 20 ms of the first SILK frame, of the mid channel; CELT-only packets have none.
+    """
+    flags = _silk_flags(packet)
+    if flags is None:
+        return None
+    head, silk_frames = flags
+    return bool(head >> (8 - silk_frames))
+
+
+def _silk_flags(packet: bytes) -> tuple[int, int] | None:
+    """Return the first octet of the first SILK frame and how many voice flags it begins with."""
+    if not packet or packet[0] >> 3 >= _FIRST_CELT:
+        return None
+    start = _first_frame(packet)
+    if start is None or start >= len(packet):
+        return None
+    return packet[start], max(1, int(frame_ms(packet[0]) / _SILK_FRAME_MS))
 
 
 def _first_frame(packet: bytes) -> int | None:

@@ -1,22 +1,22 @@
 """The user's voice on its way in: RTP to statistics, jitter buffer, Opus, 20 ms of speech or not.
 
 aiortc's own receive path is not used: it gives up four good frames and mutes 300 ms for one lost packet, and decodes in
-a thread per call. Here one lost packet costs one concealed frame.
+a thread per call. Here one lost packet costs its own length, concealed or repaired.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import numpy as np
-
-from relay.models import FRAME_SAMPLES, Pcm
+from relay.models import FRAME_MS, FRAME_SAMPLES, Pcm
 from relay.opus import Decoder, OpusError
 from relay.transceiver.counters import Counters
 from relay.transceiver.decimate import Decimator
 from relay.transceiver.facts import SessionFacts
 from relay.transceiver.mediaclock import MediaClock
-from voice.jitterbuffer import JitterBuffer, JitterBufferConfig, Playout
+from voice import opus
+from voice.jitterbuffer import JitterBufferConfig
+from voice.playback import Playback
 from voice.rtp import RtpError, RtpHeader, parse_header, payload
 from voice.sequence import Arrival, StreamStats
 from voice.vad import Vad, level_dbov
@@ -25,6 +25,8 @@ TAP: Final = "transceiver_in"
 
 STREAMS_MAX: Final = 8
 """SSRCs that one client may use one after another; a browser changes it only when the track is replaced."""
+
+RATE_KHZ: Final = FRAME_SAMPLES // FRAME_MS
 
 _WINDOW: Final = 100  # RFC 3550 A.1, MAX_MISORDER: a replay from further back says nothing about this stream
 
@@ -73,9 +75,8 @@ class UserVoice:
 
     def _begin(self) -> None:
         self.stats = StreamStats()
-        self._buffer = JitterBuffer(self._config)
+        self._playback = Playback(Decoder(), OpusError, self._config)
         self._media = MediaClock()
-        self._decoder = Decoder()
         self._decimate = Decimator()
         self._next_ts: int | None = None
         self._speech = False
@@ -92,7 +93,7 @@ class UserVoice:
         """
         try:
             header = parse_header(data, self._audio_level_id)
-            opus = payload(data, header)
+            packet = payload(data, header)
         except RtpError:
             return self._counters.drop("rtp_malformed")
         if header.payload_type != self._payload_type:
@@ -104,11 +105,11 @@ class UserVoice:
             self.ssrc = header.ssrc
             self._begin()
         arrival = self._record(header, size_bytes, arrival_ns)
-        if arrival.duplicate or not opus:
+        if arrival.duplicate or not packet:
             return None
-        self._facts.audio(TAP, header, arrival, opus, arrival_ns)
-        self._media.packet(header.timestamp, FRAME_SAMPLES, playable_ns)
-        fate = self._buffer.insert(arrival.ext_seq, header.timestamp, opus, playable_ns)
+        self._facts.audio(TAP, header, arrival, packet, arrival_ns)
+        self._media.packet(header.timestamp, round((opus.duration_ms(packet) or FRAME_MS) * RATE_KHZ), playable_ns)
+        fate = self._playback.insert(arrival.ext_seq, header.timestamp, packet, playable_ns)
         if fate == "discarded_late":
             self._frame(arrival_ns, playable_ns, fate, header.timestamp)
         return None
@@ -132,27 +133,28 @@ class UserVoice:
         """
         if self.ssrc is None:
             return None
-        playout = self._buffer.pop(due_ns, in_speech=self._speech)
-        kind, pcm = self._decode(playout)
-        self._speech = self._vad.is_speech(self._decimate(pcm))
+        refused = self._playback.malformed
+        frame = self._playback.pop(due_ns, in_speech=self._speech)
+        self._counters.drop("opus_malformed", self._playback.malformed - refused)
+        self._speech = self._vad.is_speech(self._decimate(frame.pcm))
         self._frame(
             observed_ns,
             now_ns,
-            kind,
-            playout.rtp_ts,
+            frame.kind,
+            frame.rtp_ts,
             lateness_us=(now_ns - due_ns) // 1000,
-            level_dbov=level_dbov(pcm),
+            level_dbov=level_dbov(frame.pcm),
             vad=self._speech,
         )
         self._ticks += 1
-        begins = playout.rtp_ts if playout.rtp_ts is not None else self._next_ts
+        begins = frame.rtp_ts if frame.rtp_ts is not None else self._next_ts
         begins_ns = None if begins is None else self._media.at_ns(begins)
         if begins is None or begins_ns is None:
             return None
-        if playout.rtp_ts is not None:
-            self._next_ts = playout.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
+        if frame.rtp_ts is not None:
+            self._next_ts = frame.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
         at_ns = begins_ns + observed_ns - now_ns  # to the wall clock as it stands now
-        return Heard(pcm, kind, self._speech, at_ns, self._media.audio_ms(begins))
+        return Heard(frame.pcm, frame.kind, self._speech, at_ns, self._media.audio_ms(begins))
 
     def skip(self, ticks: int) -> None:
         """Count ticks that were given up; the buffer notices by itself."""
@@ -163,19 +165,6 @@ class UserVoice:
         self._counters.packets[TAP] += 1
         self._facts.packet(TAP, header, arrival, size_bytes, arrival_ns)
         return arrival
-
-    def _decode(self, playout: Playout) -> tuple[str, Pcm]:
-        try:
-            if playout.payload is not None:
-                return playout.kind, _framed(self._decoder.decode(playout.payload))
-            if playout.fec_payload is not None:
-                return playout.kind, _framed(self._decoder.recover(playout.fec_payload))
-        except OpusError:
-            self._counters.drop("opus_malformed")
-            return "concealed", _framed(self._decoder.conceal())
-        if playout.kind == "concealed":
-            return playout.kind, _framed(self._decoder.conceal())
-        return playout.kind, np.zeros(FRAME_SAMPLES, np.int16)
 
     def _frame(
         self,
@@ -198,15 +187,8 @@ class UserVoice:
             rtp_ts=rtp_ts,
             lateness_us=lateness_us,
             underrun=False,  # what is missing here is the network's doing, and `kind` says so
-            buffer_ms=self._buffer.buffer_ms,
-            target_ms=self._buffer.target_ms,
+            buffer_ms=self._playback.buffer_ms,
+            target_ms=self._playback.buffer.target_ms,
             level_dbov=level_dbov,
             vad=vad,
         )
-
-
-def _framed(pcm: Pcm) -> Pcm:
-    """Make it one tick long: we ask for packets of 20 ms, but a client may not listen."""
-    if pcm.size == FRAME_SAMPLES:
-        return pcm
-    return pcm[:FRAME_SAMPLES] if pcm.size > FRAME_SAMPLES else np.pad(pcm, (0, FRAME_SAMPLES - pcm.size))

@@ -14,6 +14,7 @@ from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
 from relay.transceiver.receive import UserVoice
 from tests.unit.transceiver.facts_list import FactList
+from voice.jitterbuffer import JitterBufferConfig
 from voice.vad import EnergyVad, level_dbov
 
 FRAME_NS = 20_000_000
@@ -25,11 +26,16 @@ PAYLOAD_TYPE = 111
 class Uplink:
     """A sender, a perfect 30 ms link with holes, and the receiver, all in virtual time."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: JitterBufferConfig | None = None) -> None:
         self.sink = FactList()
         self.counters = Counters()
         self.voice = UserVoice(
-            SessionFacts(self.sink, bytes(16), "test"), self.counters, EnergyVad(), PAYLOAD_TYPE, audio_level_id=None
+            SessionFacts(self.sink, bytes(16), "test"),
+            self.counters,
+            EnergyVad(),
+            PAYLOAD_TYPE,
+            audio_level_id=None,
+            config=config,
         )
         pcm = np.tile(load("user_hours").pcm, 3)
         encoder = Encoder()
@@ -65,7 +71,8 @@ def test_a_lost_packet_costs_exactly_one_frame(lost: set[int]) -> None:
 
 
 def test_in_band_redundancy_is_used_and_sounds_like_what_was_lost() -> None:
-    whole, holed = Uplink(), Uplink()
+    fixed = JitterBufferConfig(start_ms=60.0, min_ms=60.0, max_ms=60.0)
+    whole, holed = Uplink(fixed), Uplink(fixed)
     lost = set(range(20, 180, 10))
     original = {frame.audio_ms: frame.pcm for frame in whole.run(set()) if frame is not None}
     repaired = {frame.audio_ms: frame for frame in holed.run(lost) if frame is not None}
