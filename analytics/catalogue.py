@@ -112,9 +112,49 @@ _METRICS: Final = (
     Metric(
         "jitter_p95",
         _NETWORK,
-        "95th percentile of |D| at the edge, from mergeable sketches with a relative error of at most 1 %.",
+        "95th percentile of |D| at the edge, from mergeable sketches with a relative error of at most 1 %. Where an edge "
+        "thins its facts, each counts as often as it represents packets, so that the rank, too, is an estimate.",
         "ms",
         "RFC 3550 §6.4.1 (D); DDSketch",
+    ),
+    Metric(
+        "packets_kept",
+        _NETWORK,
+        "Packet facts stored ÷ packets they represent; 1 where every packet was written. An edge whose policy is "
+        "`sampled` writes all packets of a call from 2 s before to 5 s after a bad moment (a loss, a duplicate, a "
+        "reordered packet, a stream's start, |D| of 20 ms or more; or a turn-taking error that the transceiver told "
+        "of), and elsewhere one, chosen at random, of up to ten of a stream within a second. Packets, losses, "
+        "duplicates and reordered packets are exact for whole seconds; bytes, transit times and levels are unbiased "
+        "estimates.",
+        "ratio",
+        "Sidetone",
+    ),
+    Metric(
+        "leg_rtt",
+        _NETWORK,
+        "Round trip of one leg: client to edge and edge to transceiver by pairing STUN requests with their answers at "
+        "the edge (a retransmitted request tells nothing: Karn); edge to transceiver by probes once a second, of no "
+        "call; client to transceiver by STUN and RTCP reports at the transceiver. RTCP is encrypted beyond its first "
+        "eight octets (RFC 3711 §3.4), so the edge cannot read reports.",
+        "ms",
+        "RFC 8489 §6; RFC 3550 §6.4.1",
+    ),
+    Metric(
+        "silent_share",
+        _NETWORK,
+        "Packets with an audio level of -60 dBov or below ÷ packets with a level, at the edge, per side of a call. NULL "
+        "if the sender tells no levels.",
+        "ratio",
+        "RFC 6464; -60 dBov is ours",
+    ),
+    Metric(
+        "one_way_silence",
+        _NETWORK,
+        "One side sent packets, none above -60 dBov, for 20 s or more without a second's pause in them, and the other "
+        "side was heard meanwhile: a muted microphone, a dead agent, or somebody who listens. Digital silence "
+        "(-127 dBov) throughout is the first or the second.",
+        "s; calls",
+        "RFC 6464; 20 s is ours",
     ),
     Metric(
         "agent_cut_user",

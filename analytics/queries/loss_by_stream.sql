@@ -1,5 +1,5 @@
 -- title: Packets, loss and duplicates of each stream at each tap
--- Exact integers from the second rollup: a stream seen in full has these numbers packet for packet.
+-- Exact integers from the second rollup, packet for packet, whether or not the edge thinned its facts.
 -- param from DateTime64(9, 'UTC') = now-1h : start of the window, inclusive, to the second
 -- param to DateTime64(9, 'UTC') = now : end of the window, exclusive
 -- param region Array(String) = : only these regions; empty for all
@@ -9,6 +9,7 @@
 -- column tap text : where the packets were seen
 -- column stream number : SSRC
 -- column packets count : packets received, duplicates included
+-- column kept count : facts behind them; fewer than packets where the edge thinned its facts
 -- column lost count : packets missing between the first and the last one received (late finds taken back)
 -- column duplicates count : packets that came again
 -- column reordered count : packets that came out of order
@@ -19,6 +20,7 @@ SELECT
     toString(p.tap) AS tap,
     p.stream AS stream,
     toInt64(sum(p.packets)) AS packets,
+    toInt64(sum(p.kept)) AS kept,
     sum(p.lost) AS lost,
     toInt64(sum(p.duplicates)) AS duplicates,
     toInt64(sum(p.reordered)) AS reordered,

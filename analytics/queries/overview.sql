@@ -17,12 +17,13 @@
 -- column latency_p99_low_n flag : true where fewer than 100 answered turns stand behind p99
 -- column early_answers count : turns with a negative latency: the agent began before the user had finished
 -- column uplink_packets count : packets received at the edge from clients, duplicates included
+-- column uplink_kept count : facts behind them; fewer than packets where the edge thinned its facts away from bad moments
 -- column uplink_lost count : packets lost between client and edge
 -- column uplink_duplicates count : packets that came again
 -- column uplink_reordered count : packets that came out of order
 -- column packet_loss ratio : uplink_lost ÷ (uplink_packets − uplink_duplicates + uplink_lost); NULL without packets
--- column jitter_mean_ms ms : mean of |D| (RFC 3550 transit change) at the edge; NULL where unmeasured
--- column jitter_p95_ms ms : 95th percentile of |D| at the edge, relative error at most 1 %
+-- column jitter_mean_ms ms : mean of |D| (RFC 3550 transit change) at the edge; NULL where unmeasured; an estimate where facts were thinned
+-- column jitter_p95_ms ms : 95th percentile of |D| at the edge, relative error at most 1 %, beside that of thinned facts
 -- column downlink_reports count : client reports behind the downlink loss
 -- column downlink_lost count : packets that clients reported lost; NULL without reports
 -- column downlink_loss ratio : reported lost ÷ (reported received + lost); NULL without reports
@@ -90,6 +91,7 @@ WITH
         SELECT
             region,
             toInt64(sum(packets)) AS received,
+            toInt64(sum(kept)) AS known,
             sum(lost) AS missing,
             toInt64(sum(duplicates)) AS doubled,
             sum(reordered) AS disordered,
@@ -125,6 +127,7 @@ SELECT
     ifNull(t.answered, 0) < 100 AS latency_p99_low_n,
     ifNull(t.early_answers, 0) AS early_answers,
     ifNull(p.received, 0) AS uplink_packets,
+    ifNull(p.known, 0) AS uplink_kept,
     ifNull(p.missing, 0) AS uplink_lost,
     ifNull(p.doubled, 0) AS uplink_duplicates,
     ifNull(p.disordered, 0) AS uplink_reordered,

@@ -15,6 +15,7 @@
 -- column latency_p95_ms ms : response latency, 95th percentile; NULL without any
 -- column latency_p99_ms ms : response latency, 99th percentile; NULL without any
 -- column uplink_packets count : packets received at the edge
+-- column uplink_kept count : facts behind them; fewer where the edge thinned its facts
 -- column uplink_lost count : packets lost between client and edge
 -- column packet_loss ratio : loss between client and edge; NULL without packets
 -- column jitter_mean_ms ms : mean of |D| at the edge; NULL where unmeasured
@@ -74,7 +75,7 @@ WITH
     (
         SELECT
             intDiv(toInt64(toUnixTimestamp(at)), bucket_s) AS slice, region,
-            toInt64(sum(packets)) AS received, sum(lost) AS missing, toInt64(sum(duplicates)) AS doubled,
+            toInt64(sum(packets)) AS received, toInt64(sum(kept)) AS known, sum(lost) AS missing, toInt64(sum(duplicates)) AS doubled,
             sum(transit_abs_us_sum) AS change_us, sum(transit_count) AS changes,
             quantilesDDMerge(0.01, 0.5, 0.9, 0.95, 0.99)(transit_abs_us_dd) AS change_quantiles_us
         FROM network_rows
@@ -97,6 +98,7 @@ SELECT
     if(t.answered > 0, t.latency[3], NULL) AS latency_p95_ms,
     if(t.answered > 0, t.latency[4], NULL) AS latency_p99_ms,
     ifNull(p.received, 0) AS uplink_packets,
+    ifNull(p.known, 0) AS uplink_kept,
     ifNull(p.missing, 0) AS uplink_lost,
     if(p.received - p.doubled + p.missing > 0, p.missing / (p.received - p.doubled + p.missing), NULL) AS packet_loss,
     if(p.changes > 0, p.change_us / p.changes / 1000, NULL) AS jitter_mean_ms,

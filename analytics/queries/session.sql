@@ -15,6 +15,7 @@
 -- column turns count : user turns
 -- column turn_facts count : facts of the conversation
 -- column packets count : packets at all taps
+-- column packets_kept count : facts behind them; fewer where an edge thinned its facts
 -- column attributes names and values : from the offer: client, model, codec, versions
 WITH
     steps AS
@@ -47,7 +48,7 @@ WITH
     network AS
     (
         SELECT
-            toString(any(p.region)) AS region, toInt64(sum(p.packets)) AS packets,
+            toString(any(p.region)) AS region, toInt64(sum(p.packets)) AS packets, toInt64(sum(p.kept)) AS kept,
             toDateTime64(min(p.second), 9, 'UTC') AS began, toDateTime64(max(p.second), 9, 'UTC') AS last
         FROM sidetone.packets_1s AS p
         WHERE p.session_id = {session:UUID}
@@ -67,6 +68,7 @@ SELECT
     c.turns AS turns,
     c.facts AS turn_facts,
     n.packets AS packets,
+    n.kept AS packets_kept,
     s.attributes AS attributes
 FROM steps AS s, conversation AS c, network AS n
 WHERE s.steps > 0 OR c.facts > 0 OR n.packets > 0

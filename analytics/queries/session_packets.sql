@@ -1,6 +1,7 @@
 -- title: The packets of one call
--- One row per packet while there are few enough; above `points`, one row per tap, stream and slice of time (`slice_ms`
--- says how long). Frames discarded as late by the receive buffer are rows of the tap `playout`.
+-- One row per packet fact while there are few enough (where the edge thinned its facts, one stands for several packets);
+-- above `points`, one row per tap, stream and slice of time (`slice_ms` says how long). Frames discarded as late by the
+-- receive buffer are rows of the tap `playout`.
 -- param session UUID : the call
 -- param points UInt32 = 20000 : most rows per packet before packets are put together
 -- param slices UInt32 = 1500 : slices of time to put them into
@@ -8,7 +9,7 @@
 -- column tap text : edge_up, edge_down, transceiver_in, transceiver_out, or playout
 -- column stream number : SSRC
 -- column ext_seq number : extended sequence number; NULL for slices and for playout
--- column packets count : packets received
+-- column packets count : packets received, those included that a row represents
 -- column lost count : packets shown to be missing; negative where missing ones turned up
 -- column late count : frames that came too late to be played
 -- column reordered count : packets out of order
@@ -26,7 +27,7 @@ WITH
     (
         SELECT
             toUnixTimestamp64Nano(observed_ns) AS seen_ns, toString(tap) AS tap, stream, toNullable(ext_seq) AS ext_seq,
-            1 AS packets, newly_lost AS lost, 0 AS late, reordered, duplicate, abs(transit_delta_us) AS transit_us
+            toInt64(represents) AS packets, newly_lost AS lost, 0 AS late, reordered, duplicate, abs(transit_delta_us) AS transit_us
         FROM sidetone.packets
         WHERE session_id = {session:UUID}
         UNION ALL

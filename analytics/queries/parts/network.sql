@@ -7,14 +7,14 @@
     (
         SELECT
             toString(region) AS region, toString(tap) AS tap, minute AS at,
-            packets, bytes, lost, duplicates, reordered, transit_abs_us_sum, transit_count, transit_abs_us_dd
+            packets, kept, bytes, lost, duplicates, reordered, transit_abs_us_sum, transit_count, transit_abs_us_dd
         FROM sidetone.region_1m
         WHERE minute >= minutes_from AND minute < minutes_to
             AND (empty({region:Array(String)}) OR has({region:Array(String)}, region))
         UNION ALL
         SELECT
             toString(region) AS region, toString(tap) AS tap, second AS at,
-            packets, bytes, lost, duplicates, reordered, transit_abs_us_sum, transit_count, transit_abs_us_dd
+            packets, kept, bytes, lost, duplicates, reordered, transit_abs_us_sum, transit_count, transit_abs_us_dd
         FROM sidetone.region_1s
         WHERE second >= {from:DateTime64(9, 'UTC')} AND second < {to:DateTime64(9, 'UTC')}
             AND (minutes_from >= minutes_to OR second < minutes_from OR second >= minutes_to)
