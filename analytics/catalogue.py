@@ -112,8 +112,8 @@ _METRICS: Final = (
     Metric(
         "jitter_p95",
         _NETWORK,
-        "95th percentile of |D| at the edge, from mergeable sketches with a relative error of at most 1 %. Where an edge "
-        "thins its facts, each counts as often as it represents packets, so that the rank, too, is an estimate.",
+        "95th percentile of |D| at the edge, from mergeable sketches with a relative error of at most 1 %. Where an "
+        "edge thins its facts, each counts as often as it represents packets, so that the rank, too, is an estimate.",
         "ms",
         "RFC 3550 §6.4.1 (D); DDSketch",
     ),
@@ -142,8 +142,8 @@ _METRICS: Final = (
     Metric(
         "silent_share",
         _NETWORK,
-        "Packets with an audio level of -60 dBov or below ÷ packets with a level, at the edge, per side of a call. NULL "
-        "if the sender tells no levels.",
+        "Packets with an audio level of -60 dBov or below ÷ packets with a level, at the edge, per side of a call. "
+        "NULL if the sender tells no levels.",
         "ratio",
         "RFC 6464; -60 dBov is ours",
     ),
