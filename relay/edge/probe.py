@@ -35,7 +35,7 @@ class Prober:
         self._asked: dict[Address, tuple[bytes, int]] = {}
 
     def pings(self, transceivers: Iterable[Address], now_ns: int) -> list[tuple[bytes, Address]]:
-        """Return a ping for each; `now_ns` is UTC, as receive times are. From now on answers to earlier ones are late."""
+        """Return a ping for each; `now_ns` is UTC, as receive times are. Answers to earlier ones are late now."""
         nonces = {address: self._random_bytes(NONCE_BYTES) for address in transceivers}
         self._asked = {address: (nonce, now_ns) for address, nonce in nonces.items()}
         return [(ping(nonce, self._keys[0]), address) for address, nonce in nonces.items()]
