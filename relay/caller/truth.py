@@ -4,11 +4,11 @@ An answer that a caller heard and an agent's speech that the platform recorded b
 once the platform's is moved by what the platform knows of the way to the ear. Each is matched once; where several
 overlap, the pair whose beginnings lie nearest to each other goes first.
 
-The caller's response latency is `heard_start - end of its speech`: the end of that voiced span of the caller's which
-lies nearest to the end that the platform saw. The platform's is its own estimate for the listener (`listener_ms`).
+The caller's response latency is `heard_start` less the end of its last voiced span before that: what it waited,
+whatever the platform took for the end. An answer that cut in on the caller has none. The platform's is `listener_ms`.
 
-Quantiles are exact and not interpolated: the q-quantile of n values is the ⌈q·n⌉-th in ascending order, so it is an
-error that some turn really had.
+Quantiles are exact and not interpolated, by the rule of the store's `quantileExact`: of n values in ascending order the
+q-quantile is the one at ⌊q·n⌋, counted from 0, so it is an error that some turn really had.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ class Match:
         session_id: the session.
         turn_id: the platform's turn.
         answer: index of the answer in the call's list.
-        heard_ms: response latency by the caller's ear; negative if the agent came first; None where the turn has no
-            user's speech.
+        heard_ms: response latency by the caller's ear; None where the agent cut in, or nothing was said before.
         platform_ms: the platform's estimate of it; None where a part of it was not measured.
 
     """
@@ -90,7 +89,7 @@ def compare(calls: Iterable[Mapping[str, Any]], turns: Iterable[Mapping[str, Any
 
     Args:
         calls: as in `FleetReport.to_dict()["calls"]`.
-        turns: rows with `session_id` (text), `turn_id`, `user_speech_stopped_ns`, `agent_audio_started_ns` and
+        turns: rows with `session_id` (text), `turn_id`, `agent_audio_started_ns` and
             `listener_ms`, and if known `agent_audio_stopped_ns`, `one_way_ms` (network) and `playout_ms`; None or
             absent where not measured. Turns without an answer are left out.
 
@@ -138,8 +137,8 @@ def match_call(call: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> l
 
 
 def quantile(ordered: Sequence[float], q: float) -> float | None:
-    """The ⌈q·n⌉-th of n values in ascending order; None of none."""
-    return ordered[max(0, math.ceil(q * len(ordered)) - 1)] if ordered else None
+    """The value at ⌊q·n⌋, counted from 0, of n in ascending order; None of none."""
+    return ordered[min(len(ordered) - 1, math.floor(q * len(ordered)))] if ordered else None
 
 
 def _apart_ns(answer: Mapping[str, Any], turn: Mapping[str, Any]) -> int | None:
@@ -155,11 +154,7 @@ def _apart_ns(answer: Mapping[str, Any], turn: Mapping[str, Any]) -> int | None:
 
 
 def _match(call: Mapping[str, Any], index: int, turn: Mapping[str, Any]) -> Match:
-    stopped_ns = turn["user_speech_stopped_ns"]
-    ends = [int(end) for utterance in call["utterances"] for _, end in utterance["spans"]]
-    heard_ms = None
-    if stopped_ns is not None and ends:
-        left_ns = int(stopped_ns) - round((turn.get("one_way_ms") or 0.0) * _MS)
-        nearest_ns = min(ends, key=lambda end: abs(end - left_ns))
-        heard_ms = (int(call["answers"][index]["heard_start_ns"]) - nearest_ns) / _MS
+    answer = call["answers"][index]
+    ended_ns = answer["user_end_ns"] if answer["kind"] != "cut-in" else None
+    heard_ms = None if ended_ns is None else (int(answer["heard_start_ns"]) - int(ended_ns)) / _MS
     return Match(str(turn["session_id"]), int(turn["turn_id"]), index, heard_ms, turn.get("listener_ms"))

@@ -11,7 +11,7 @@ import typer
 from sidetone import process
 from sidetone.cli import output
 from sidetone.cli.options import Json
-from sidetone.settings import SettingsError, load
+from sidetone.settings import Settings, SettingsError, load
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
 
 
 def call(
-    script: Annotated[list[str] | None, typer.Argument(help="What the callers do; several are taken in turn.")] = None,
+    script: Annotated[
+        list[str] | None,
+        typer.Argument(help="What the callers do: names (--list) or YAML files; several are taken in turn."),
+    ] = None,
     url: Annotated[str | None, typer.Option(help="Signalling server; this machine's if left out.")] = None,
     calls: Annotated[int, typer.Option(help="Calls at once.", min=1, max=200)] = 1,
     seconds: Annotated[float, typer.Option(help="Length of a call; 0 calls again and again until Ctrl-C.", min=0)] = 30,
@@ -30,22 +33,25 @@ def call(
         list[Path] | None, typer.Option(help="A recording to say, of a real person say; may be repeated.", exists=True)
     ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
+    list_scripts: Annotated[bool, typer.Option("--list", help="Only list the scripts, a line each.")] = False,
+    measured: Annotated[
+        bool, typer.Option(help="Put what the platform measured beside what the callers heard.")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Call the agent over an impaired network, and tell what was said and heard, to the millisecond.
 
     Example: `sidetone call pauses --network hotel-wifi --seconds 20`
     """
-    from relay.caller import EVERYDAY, FleetConfig, ScriptError, find  # noqa: PLC0415 - `--help` must not load WebRTC
+    from relay.caller import EVERYDAY, FleetConfig  # noqa: PLC0415 - `--help` must not load WebRTC
     from voice.netem import PROFILES  # noqa: PLC0415
 
     settings = load()
     process.follow_parent()
-    try:
-        for name in script or ():
-            find(name)
-    except ScriptError as error:
-        raise SettingsError(str(error)) from None
+    known = _titles(script)
+    if list_scripts:
+        _list(known, json=json)
+        return
     networks = network or ["office-wifi"]
     for name in networks:
         if name not in PROFILES:
@@ -66,12 +72,31 @@ def call(
     )
     process.settle_memory()
     report = asyncio.run(_called(config))
+    if measured and seconds:
+        _measure(settings, report)
     if json:
         output.json_object(report)
     else:
         _show(report)
     if all(one["error"] for one in report["calls"]):
         raise typer.Exit(1)
+
+
+def _titles(scripts: list[str] | None) -> dict[str, str]:
+    """Read scripts, all shipped ones if none is named; their titles by name."""
+    from relay.caller import ScriptError, find, script_names  # noqa: PLC0415
+
+    try:
+        return {name: find(name).title for name in scripts or script_names()}
+    except ScriptError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _list(titles: dict[str, str], *, json: bool) -> None:
+    if json:
+        output.json_object(titles)
+    else:
+        output.table("Scripts", [("script", ""), ("what for", "")], list(titles.items()))
 
 
 async def _called(config: Any) -> dict[str, Any]:
@@ -91,6 +116,14 @@ async def _called(config: Any) -> dict[str, Any]:
     return report.to_dict()
 
 
+def _measure(settings: Settings, report: dict[str, Any]) -> None:
+    """Add to each call, as `platform`, what the platform says of it, and where that is from."""
+    from sidetone.cli.measured import measured  # noqa: PLC0415 - loads the store's client
+
+    for one, found in zip(report["calls"], measured(settings, report["calls"]), strict=True):
+        one["platform"] = found
+
+
 def _show(report: dict[str, Any]) -> None:
     rows = []
     for one in report["calls"]:
@@ -101,6 +134,8 @@ def _show(report: dict[str, Any]) -> None:
         ]
         sent = sum(stream["sent"] for stream in one["uplink"]["streams"])
         lost = sent - sum(stream["delivered"] for stream in one["uplink"]["streams"])
+        platform = one.get("platform", {"source": None, "turns": [], "errors": []})
+        latencies = [turn["listener_ms"] for turn in platform["turns"] if turn["listener_ms"] is not None]
         rows.append(
             (
                 one["session_id"],
@@ -110,12 +145,16 @@ def _show(report: dict[str, Any]) -> None:
                 len(one["utterances"]),
                 len(one["answers"]),
                 sorted(heard)[len(heard) // 2] if heard else None,
+                sorted(latencies)[len(latencies) // 2] if latencies else None,
+                ", ".join(f"{error['kind']} ({error['turn']})" for error in platform["errors"]),
+                ", ".join(f"{error['error']} ({error['turn']})" for error in one["expected"]),
                 lost / sent if sent else None,
                 one["error"],
             )
         )
+    sources = sorted({one["platform"]["source"] for one in report["calls"] if "platform" in one})
     output.table(
-        "Calls, as their callers know them",
+        "Calls, as their callers know them" + (f"; measured: from the {', '.join(sources)}" if sources else ""),
         [
             ("session", ""),
             ("region", ""),
@@ -124,6 +163,9 @@ def _show(report: dict[str, Any]) -> None:
             ("said", "utterances"),
             ("heard", "answers"),
             ("median answer", "ms after the last word"),
+            ("measured", "ms"),
+            ("errors found", "utterance"),
+            ("errors provoked", "utterance"),
             ("uplink loss", "ratio"),
             ("error", ""),
         ],

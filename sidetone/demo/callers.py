@@ -42,7 +42,8 @@ class Calls:
 
     def arguments(self) -> list[str]:
         """Return them as arguments of the `sidetone` command."""
-        arguments = ["call", "--json", "--url", self.url, "--calls", str(self.calls), "--seed", str(self.seed)]
+        arguments = ["call", "--json", "--no-measured", "--url", self.url]
+        arguments += ["--calls", str(self.calls), "--seed", str(self.seed)]
         arguments += ["--seconds", "0" if self.seconds is None else str(self.seconds)]
         for region, network in self.routes:
             arguments += ["--region", region, "--network", network]

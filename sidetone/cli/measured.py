@@ -1,0 +1,98 @@
+"""What the platform measured of calls that were just made: from the store, or from what it said during the call.
+
+The store knows more (the whole way to the listener's ear, errors with hindsight), but facts take a moment to arrive
+there; where it cannot be reached, or has not got the calls in time, the turn events of each call's own data channel
+stand in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import analytics
+from relay.caller.verdicts import utterance_at
+from sidetone.settings import Settings
+
+PATIENCE_S: Final = 10.0
+"""How long the facts of a call that has ended may take into the store."""
+
+STORE: Final = "store"
+CHANNEL: Final = "data channel"
+_POLL_S: Final = 0.3
+_EVER: Final = {"from": "now-1d", "to": "now+1h"}
+
+
+def measured(settings: Settings, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each call's report, `source` (`store` or `data channel`), `turns` and `errors`.
+
+    A turn has `turn_id`, `response_ms` (at the relay), `listener_ms` and `method`; None where the source knows nothing.
+    An error has `kind`, `turn` (number of the caller's utterance that it belongs to), `value_ms` and `evidence`; the
+    data channel knows none.
+    """
+    sessions = [call["session_id"] for call in calls if call["session_id"] is not None]
+    stored = _from_store(settings, sessions) if sessions else None
+    if stored is None:
+        return [_from_channel(call) for call in calls]
+    turns, errors = stored
+    return [
+        {
+            "source": STORE,
+            "turns": [
+                {name: row[name] for name in ("turn_id", "response_ms", "listener_ms", "method")}
+                for row in turns
+                if row["session_id"] == call["session_id"]
+            ],
+            "errors": [
+                {"kind": row["kind"], "turn": utterance_at(call, row["at_ns"])}
+                | {name: row[name] for name in ("value_ms", "evidence")}
+                for row in errors
+                if row["session_id"] == call["session_id"]
+            ],
+        }
+        for call in calls
+    ]
+
+
+def _from_store(
+    settings: Settings, sessions: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+    """Turns and errors once the store has the end of every call; None if it does not answer or does not have them."""
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        client = analytics.connect(*settings.store())
+    except analytics.StoreUnavailableError:
+        return None
+    try:
+        while not _all_closed(client, sessions):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_S)
+        turns = analytics.run(client, "listener_latency", _EVER).records()
+        errors = analytics.run(client, "turn_errors", _EVER | {"limit": 100_000}).records()
+    except analytics.QuestionError:
+        return None  # a store without our tables, or one that went away
+    finally:
+        client.close()
+    return turns, errors
+
+
+def _all_closed(client: Any, sessions: Sequence[str]) -> bool:
+    rows = analytics.run(client, "sessions", _EVER).records()
+    closed = {row["session_id"] for row in rows if row["ended_ns"] is not None}
+    return closed.issuperset(sessions)
+
+
+def _from_channel(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Each answer's beginning less the user's last acoustic end before it, as the relay told them at the time."""
+    stopped: dict[int, int] = {}
+    turns = []
+    for event in call["turns"]:
+        if event["kind"] == "user_speech_stopped":
+            stopped[event["turn_id"]] = event["at_ns"]
+        elif event["kind"] == "agent_audio_started":
+            ended = stopped.get(event["turn_id"])
+            response_ms = None if ended is None else (event["at_ns"] - ended) / 1e6
+            turns.append({"turn_id": event["turn_id"], "response_ms": response_ms, "listener_ms": None, "method": None})
+    return {"source": CHANNEL, "turns": turns, "errors": []}
