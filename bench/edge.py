@@ -29,7 +29,7 @@ from bench import harness
 from eventlog.emitter import Emitter
 from eventlog.sqlite import SqliteEventLog
 from relay.edge import Edge, EdgeConfig
-from relay.encap import down_header, up_header
+from relay.encap import DOWN_BYTES, derive, down_header, up_header
 from relay.ufrag import mint
 
 PACKETS: Final = 9_600
@@ -38,6 +38,7 @@ CLIENTS: Final = 16
 BURST: Final = 48  # per direction in flight at once, well within a default receive buffer
 LOOPBACK: Final = "127.0.0.1"
 KEY: Final = bytes(range(32))
+HEADER_KEY: Final = derive(KEY)
 SETTLE_S: Final = 0.5  # for the facts of a run to be flushed and logged: their CPU counts
 PATIENCE_S: Final = 0.5
 Address = tuple[str, int]
@@ -79,13 +80,13 @@ async def _forward(control: Connection, transceiver: Address) -> None:
         def datagram_received(self, data: bytes, addr: Address) -> None:
             header = headers.get(addr)
             if header is None:
-                header = headers[addr] = up_header(*addr)
+                header = headers[addr] = up_header(*addr, HEADER_KEY)
                 clients[header[1:]] = addr
             internal.sendto(header + data, transceiver)
 
     class Down(asyncio.DatagramProtocol):
         def datagram_received(self, data: bytes, _addr: Address) -> None:
-            public.sendto(data[24:], clients[data[1:8]])
+            public.sendto(data[DOWN_BYTES[0] :], clients[data[1:8]])
 
     headers: dict[Address, bytes] = {}
     clients: dict[bytes, Address] = {}
@@ -161,7 +162,7 @@ class Contender:
         client.sendto(bytes(check), self._public)
         self._transceiver.recv(2048)
         host, port = client.getsockname()
-        header = down_header(host, port, (number + 1).to_bytes(16, "big"))
+        header = down_header(host, port, (number + 1).to_bytes(16, "big"), HEADER_KEY)
         self._down_headers.append(header)
         self._transceiver.sendto(header + bytes(check), self._internal)
         client.recv(2048)

@@ -50,6 +50,27 @@ class Ufrag:
     key_id: int
 
 
+def key_id_of(key: bytes) -> int:
+    """Return the id that a key goes by unless told otherwise: from the key itself, so that all who share it agree."""
+    return hmac.digest(key, b"sidetone ufrag key id\0", "sha256")[0] % KEY_IDS
+
+
+def keyring(current: bytes, previous: bytes | None = None) -> dict[int, bytes]:
+    """Return keys by id, the one to sign with first.
+
+    Raises:
+        ValueError: a key is too short, or two different ones have the same id (one pair in sixteen does).
+
+    """
+    keys = {key_id_of(current): current}
+    if previous is not None and previous != current:
+        if key_id_of(previous) in keys:
+            raise ValueError("both ufrag keys have the same key id, as one pair in sixteen has; make another key")
+        keys[key_id_of(previous)] = previous
+    check_keys(keys)
+    return keys
+
+
 def mint(transceiver: str, key: bytes, key_id: int, random: bytes) -> str:
     """Return a ufrag that names `transceiver`.
 

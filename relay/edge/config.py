@@ -36,7 +36,7 @@ class EdgeConfig:
         bind: public socket's host and port (port 0: any free one).
         internal_bind: the same for the socket that transceivers talk to.
         transceivers: allow-list: code (as in ufrags) → numeric address.
-        keys: ufrag keys by id, shared with the transceivers.
+        keys: ufrag keys by id, shared with the transceivers; headers are signed with what belongs to the first.
         host_id: names this host's clock.
         packet_facts: False forwards without recording packets.
         limits: bounds.

@@ -18,6 +18,7 @@ from relay.edge.flows import FlowTable
 from relay.edge.flush import FactSink, Flusher, warm_up
 from relay.edge.io import UdpSocket
 from relay.edge.router import Router
+from relay.encap import derive
 
 _NS: Final = 1_000_000_000
 _STOP_CHECK_S: Final = 0.1  # an idle loop looks at its stop event this often
@@ -77,7 +78,7 @@ class Edge:
             self._public.close()
             raise
         warm_up(config)
-        self._flows = FlowTable(limits)
+        self._flows = FlowTable(limits, derive(next(iter(config.keys.values()))))
         self._capture = Capture(limits.rows)
         self._router = Router(config, self._flows, self._capture)
         self._flusher = Flusher(config, self._capture, emitter)

@@ -77,8 +77,9 @@ class Flow:
 class FlowTable:
     """All live flows. Not thread-safe: it belongs to the loop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, header_key: bytes) -> None:
         self._limits = limits
+        self._header_key = header_key
         self._idle_ns = int(limits.idle_s * _NS)
         self._unanswered_ns = int(limits.unanswered_s * _NS)
         self._per_source: dict[str, int] = {}
@@ -101,7 +102,7 @@ class FlowTable:
         if self._per_source.get(host, 0) >= self._limits.flows_per_source:
             raise FlowRefusedError("source_cap")
         try:
-            flow = Flow(address, up_header(*address), transceiver, now_ns)
+            flow = Flow(address, up_header(*address, self._header_key), transceiver, now_ns)
         except EncapError as error:  # a link-local address with a scope
             raise FlowRefusedError("bad_source") from error
         if ufrag is not None:

@@ -16,7 +16,7 @@ from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable
 from relay.edge.rtt import StunPairs
-from relay.encap import IPV6, EncapError, read_down
+from relay.encap import DOWN_BYTES, IPV6, EncapError, derive, read_down
 from relay.ufrag import UfragError, verify
 
 Datagram = tuple[bytes, Address, int, int]
@@ -30,7 +30,6 @@ _DTLS_MIN, _DTLS_MAX = 20, 63
 _RTP_MIN, _RTP_MAX = 128, 191
 _RTCP_MIN, _RTCP_MAX = 192, 223
 _RTP_BYTES_MIN: Final = 12
-_DOWN_BYTES: Final = (24, 36)  # by the IPv6 flag
 
 CLIENT_EDGE: Final = "client_edge"
 EDGE_TRANSCEIVER: Final = "edge_transceiver"
@@ -42,6 +41,7 @@ class Router:
     def __init__(self, config: EdgeConfig, flows: FlowTable, capture: Capture) -> None:
         self.know(config.transceivers)
         self._keys = dict(config.keys)
+        self._header_keys = [derive(key) for key in config.keys.values()]
         self._flows = flows
         self._capture = capture
         self._record = config.packet_facts
@@ -82,7 +82,7 @@ class Router:
         flows = self._flows.by_down_key
         out: list[Outgoing] = []
         for data, source, at_ns, tos in batch:
-            size = _DOWN_BYTES[data[1] & IPV6] if len(data) > 1 else 0
+            size = DOWN_BYTES[data[1] & IPV6] if len(data) > 1 else 0
             flow = flows.get(data[:size])
             if flow is None or flow.transceiver != source:
                 flow = self._flow_of_downlink(data, source, now_ns)
@@ -178,7 +178,7 @@ class Router:
             self.dropped["unknown_peer"] += 1
             return None
         try:
-            header = read_down(data)
+            header = read_down(data, self._header_keys)
         except EncapError:
             self.dropped["malformed_header"] += 1
             return None

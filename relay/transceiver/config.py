@@ -7,6 +7,7 @@ import json
 import socket
 from dataclasses import asdict, dataclass, field, replace
 
+from relay import encap
 from relay.models import ModelConfig
 from relay.ufrag import check_code, check_keys
 from voice.floor import FloorConfig
@@ -40,6 +41,7 @@ class TransceiverConfig:
         code: four ice-chars by which ufrags name it.
         region: where it runs (`remote_region` of its legs; the attribute `transceiver_region` of its sessions).
         ufrag_key: shared with the edges, at least 16 bytes; `ufrag_key_id` is the id under which they know it.
+        ufrag_key_other: a second key that edges may use for headers, while keys are being exchanged.
         bind: host and port of its one UDP socket (port 0: any free one).
         edges: by which calls enter; the first is the default. More may be added while it runs.
         host_id: names this host's clock.
@@ -66,6 +68,7 @@ class TransceiverConfig:
     region: str
     ufrag_key: bytes
     ufrag_key_id: int = 0
+    ufrag_key_other: bytes | None = None
     bind: tuple[str, int] = ("127.0.0.1", 0)
     edges: tuple[EdgeAddress, ...] = ()
     host_id: str = field(default_factory=socket.gethostname)
@@ -89,6 +92,12 @@ class TransceiverConfig:
         check_keys({self.ufrag_key_id: self.ufrag_key})
         self.make_vad()
 
+    @property
+    def header_keys(self) -> tuple[bytes, ...]:
+        """Keys for headers to and from edges, the one to sign with first."""
+        keys = (self.ufrag_key,) if self.ufrag_key_other is None else (self.ufrag_key, self.ufrag_key_other)
+        return tuple(encap.derive(key) for key in keys)
+
     def make_vad(self) -> Vad:
         """Make a call's own speech detector."""
         if self.vad == "webrtcvad":
@@ -100,7 +109,7 @@ class TransceiverConfig:
     def as_json(self) -> str:
         """Everything that shapes a conversation, as a JSON object with sorted keys and without secrets."""
         public = asdict(replace(self, edges=()))
-        for name in ("ufrag_key", "ufrag_key_id", "bind", "edges", "host_id"):
+        for name in ("ufrag_key", "ufrag_key_id", "ufrag_key_other", "bind", "edges", "host_id"):
             del public[name]
         return json.dumps(public, sort_keys=True)
 

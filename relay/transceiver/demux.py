@@ -9,6 +9,7 @@ answer errors; we may not, as our address is public).
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from aioice import stun as aioice_stun
@@ -21,6 +22,8 @@ from relay.transceiver.stun import parse
 
 ADDRESSES_PER_SESSION: Final = 16
 """A client's candidates and moves. The one unused longest makes place for a new one."""
+
+_HEADERS_MAX: Final = 8_192  # verified ones that are remembered, a few per call
 
 Client = tuple[str, int]
 
@@ -52,8 +55,10 @@ class Peer(Protocol):
 class Demux:
     """The sessions of one transceiver by ufrag and by client address. Bounded by the number of sessions."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, header_keys: Sequence[bytes]) -> None:
         self._counters = counters
+        self._header_keys = tuple(header_keys)
+        self._headers: dict[bytes, encap.Up] = {}
         self._edges: dict[tuple[str, int], str] = {}
         self._by_ufrag: dict[str, Peer] = {}
         self._by_client: dict[tuple[str, Client], Peer] = {}
@@ -88,7 +93,7 @@ class Demux:
     def _route(self, data: bytes, edge: str, arrival_ns: int) -> str | None:
         """Return why the datagram was dropped, or None."""
         try:
-            client, offset = encap.read_up(data)
+            client, offset = self._header(data)
         except encap.EncapError:
             return "bad_header"
         inner = data[offset:]
@@ -105,6 +110,17 @@ class Demux:
         else:
             return "unknown_kind"
         return None
+
+    def _header(self, data: bytes) -> encap.Up:
+        """Read a header, each one's MAC only once: all packets of a flow carry the same."""
+        size = encap.UP_BYTES[data[1] & encap.IPV6] if len(data) > 1 else 0
+        known = self._headers.get(data[:size])
+        if known is None:
+            known = encap.read_up(data, self._header_keys)
+            if len(self._headers) >= _HEADERS_MAX:
+                self._headers.clear()
+            self._headers[data[: known.offset]] = known
+        return known
 
     def _stun(self, data: bytes, edge: str, client: Client, arrival_ns: int) -> str | None:
         try:

@@ -391,6 +391,10 @@ class Session:
             if len(self._headers) >= _HEADERS_MAX:
                 self._headers.clear()
             header = self._headers[client] = encap.down_header(
-                client[0], client[1], self.id.bytes, self._offer.audio_level_id
+                client[0],
+                client[1],
+                self.id.bytes,
+                self._shared.config.header_keys[0],
+                self._offer.audio_level_id,
             )
         self._shared.wire.send(header + data, self._edge.internal)

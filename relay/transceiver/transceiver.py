@@ -58,7 +58,7 @@ class Transceiver:
         self.config = config
         self.counters = Counters()
         self._emitter = emitter
-        self._demux = Demux(self.counters)
+        self._demux = Demux(self.counters, config.header_keys)
         self._edges: dict[str, EdgeAddress] = {}
         self._sessions: dict[uuid.UUID, Session] = {}
         self._ending: set[asyncio.Task[None]] = set()

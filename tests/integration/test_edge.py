@@ -23,12 +23,13 @@ from eventlog.port import TopicPartition
 from eventlog.schema import LEG, PACKET, FactType
 from eventlog.sqlite import SqliteEventLog
 from relay.edge import Edge, EdgeConfig, Limits
-from relay.encap import Client, down_header, read_up
+from relay.encap import Client, derive, down_header, read_up
 from relay.ufrag import mint
 from voice.sequence import StreamStats
 
 KEY = secrets.token_bytes(32)
 LOOPBACK = "127.0.0.1"
+HEADER_KEY = derive(KEY)
 PATIENCE_S = 5.0
 SESSION = bytes(range(16))
 LEVEL_ID = 2
@@ -67,11 +68,11 @@ class Transceiver(Peer):
 
     def receive_up(self) -> tuple[Client, bytes]:
         data = self.receive()
-        header = read_up(data)
+        header = read_up(data, [HEADER_KEY])
         return header.client, data[header.offset :]
 
     def send_down(self, edge: Edge, client: Address, payload: bytes) -> None:
-        self.send(down_header(*client, SESSION, LEVEL_ID) + payload, edge.internal_address)
+        self.send(down_header(*client, SESSION, HEADER_KEY, LEVEL_ID) + payload, edge.internal_address)
 
 
 class World:
@@ -300,7 +301,7 @@ def test_unverified_traffic_is_neither_forwarded_nor_answered(world: World) -> N
         check(new_ufrag(key=bytes(32))),
         check(new_ufrag("gamm")),
         check(answer_to=check()),
-        down_header(*world.client.address, SESSION) + rtp(1),
+        down_header(*world.client.address, SESSION, HEADER_KEY) + rtp(1),
         bytes(1400),
     ]
     for data in attempts:
@@ -318,7 +319,7 @@ def test_only_allow_listed_transceivers_may_send_down(world: World) -> None:
     edge = world.start()
     connect(world, edge, new_ufrag())
     outsider = world.another_client()
-    outsider.send(down_header(*world.client.address, SESSION) + rtp(1), edge.internal_address)
+    outsider.send(down_header(*world.client.address, SESSION, HEADER_KEY) + rtp(1), edge.internal_address)
     wait_for(lambda: edge.counters().dropped.get("unknown_peer") == 1, "the outsider counted")
     world.beta.send_down(edge, world.client.address, rtp(2))
     wait_for(lambda: edge.counters().dropped.get("wrong_transceiver") == 1, "the wrong transceiver counted")
@@ -453,8 +454,8 @@ def test_garbage_never_stops_the_loop(world: World) -> None:
         check(ufrag),
         rtp(1, level=3),
         b"\x80\xc8" + bytes(26),
-        down_header(*world.client.address, SESSION) + rtp(2),
-        down_header("2001:db8::1", 4, SESSION) + rtp(2),
+        down_header(*world.client.address, SESSION, HEADER_KEY) + rtp(2),
+        down_header("2001:db8::1", 4, SESSION, HEADER_KEY) + rtp(2),
     ]
     for _ in range(1_500):
         data = bytearray(rng.choice(seeds) if rng.random() < 0.7 else rng.randbytes(rng.randrange(200)))

@@ -292,11 +292,12 @@ async def test_strangers_are_not_answered(tmp_path: Path) -> None:
         wrong_length[2:4] = b"\xff\xfc"
         dtls_hello = bytes((22, 254, 255)) + bytes(60)
         srtp = bytes((0x80, 111)) + bytes(60)
+        header = up_header("192.0.2.1", 9, made.transceiver.config.header_keys[0])
         for data in (bytes(forged), unsigned, bytes(wrong_length), dtls_hello, srtp, b"", b"\xff" * 40):
             stranger.send(data, made.edge.address)  # by the public way
-            stranger.send(up_header("192.0.2.1", 9) + data, made.transceiver.address)  # as if it were an edge
+            stranger.send(header + data, made.transceiver.address)  # as if it were an edge
             # As an edge would say it, from the edge's own address, for a client that was never validated:
-            made.transceiver._demux.receive(up_header("192.0.2.1", 9) + data, made.edge.internal_address, 1)
+            made.transceiver._demux.receive(header + data, made.edge.internal_address, 1)
         await until(lambda: made.transceiver.counters.drops.get("unknown_edge", 0) >= 7)
         drops = made.transceiver.counters.drops
         assert drops["stun_unauthenticated"] >= 2

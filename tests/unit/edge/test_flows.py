@@ -11,6 +11,7 @@ from relay.encap import down_header
 
 SECOND = 1_000_000_000
 HERE, THERE = ("10.0.0.1", 7000), ("10.0.0.2", 7000)
+HEADER_KEY = bytes(32)
 LIMITS = Limits(flows=6, flows_per_source=3, flows_per_ufrag=2, idle_s=30, unanswered_s=5)
 
 
@@ -26,7 +27,7 @@ def refused(table: FlowTable, host: str, port: int, ufrag: str | None, now_ns: i
 
 
 def test_one_source_cannot_take_the_table() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     for port in range(3):
         table.open(("192.0.2.1", port), f"u{port}", HERE, 0)
     assert refused(table, "192.0.2.1", 9, "u9") == "source_cap"
@@ -34,14 +35,14 @@ def test_one_source_cannot_take_the_table() -> None:
 
 
 def test_the_table_is_bounded() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     for n in range(6):
         table.open((f"192.0.2.{n}", 1), f"u{n}", HERE, 0)
     assert refused(table, "192.0.2.9", 9, "u9") == "flows_full"
 
 
 def test_a_replayed_ufrag_displaces_its_own_unanswered_flows_and_never_the_answered_client() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     client = table.open(("192.0.2.1", 1), "shared", HERE, 0)
     client.answered = True
     for n in range(2, 40):
@@ -52,7 +53,7 @@ def test_a_replayed_ufrag_displaces_its_own_unanswered_flows_and_never_the_answe
 
 
 def test_all_flows_of_a_ufrag_answered_and_alive_leave_no_room_for_another() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     for n in range(2):
         table.open((f"192.0.2.{n}", 1), "shared", HERE, 0).answered = True
     assert refused(table, "192.0.2.9", 1, "shared", now_ns=SECOND) == "ufrag_cap"
@@ -62,7 +63,7 @@ def test_all_flows_of_a_ufrag_answered_and_alive_leave_no_room_for_another() -> 
 
 
 def test_flows_end_when_idle_or_never_answered() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     answered = table.open(("192.0.2.1", 1), "a", HERE, 0)
     answered.answered = True
     insistent = table.open(("192.0.2.2", 1), "b", HERE, 0)
@@ -77,17 +78,17 @@ def test_flows_end_when_idle_or_never_answered() -> None:
 
 
 def test_a_client_that_moved_is_known_by_its_ufrag() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     old = table.open(("192.0.2.1", 1), "a", HERE, 0)
-    table.learn(old, down_header("192.0.2.1", 1, b"s" * 16), b"s" * 16)
+    table.learn(old, down_header("192.0.2.1", 1, b"s" * 16, HEADER_KEY), b"s" * 16)
     assert table.open(("198.51.100.1", 1), "a", HERE, 0).session == b"s" * 16
     assert table.open(("198.51.100.1", 2), "b", HERE, 0).session is None
 
 
 def test_a_flow_learnt_from_the_downlink_keeps_its_session_when_its_ufrag_comes() -> None:
-    table = FlowTable(LIMITS)
+    table = FlowTable(LIMITS, HEADER_KEY)
     flow = table.open(("192.0.2.1", 1), None, HERE, 0)
-    table.learn(flow, down_header("192.0.2.1", 1, b"s" * 16), b"s" * 16)
+    table.learn(flow, down_header("192.0.2.1", 1, b"s" * 16, HEADER_KEY), b"s" * 16)
     table.hand_over(flow, "a", HERE, 0)
     assert (flow.session, flow.ufrag) == (b"s" * 16, "a")
     table.hand_over(flow, "b", HERE, 0)  # another ufrag is another session
@@ -99,7 +100,7 @@ class Table(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = FlowTable(LIMITS)
+        self.table = FlowTable(LIMITS, HEADER_KEY)
         self.now_ns = 0
 
     def any_flow(self, data: st.DataObject) -> Flow | None:
@@ -125,7 +126,7 @@ class Table(RuleBasedStateMachine):
     def learn(self, data: st.DataObject, session: bytes | None) -> None:
         if flow := self.any_flow(data):
             flow.answered = True
-            self.table.learn(flow, down_header(*flow.address, session or bytes(16)), session)
+            self.table.learn(flow, down_header(*flow.address, session or bytes(16), HEADER_KEY), session)
 
     @rule(data=st.data(), ufrag=st.sampled_from(["a", "b", "c"]), there=st.booleans())
     def hand_over(self, data: st.DataObject, ufrag: str, there: bool) -> None:

@@ -10,10 +10,11 @@ from relay.edge import EdgeConfig, Limits
 from relay.edge.capture import Capture
 from relay.edge.flows import FlowTable
 from relay.edge.router import Datagram, Router
-from relay.encap import Client, down_header, read_up
+from relay.encap import Client, derive, down_header, read_up
 
 ALPHA, BETA = ("10.0.0.1", 7000), ("10.0.0.2", 7000)
 CLIENT, OTHER = ("192.0.2.1", 4000), ("198.51.100.7", 5000)
+HEADER_KEY = derive(bytes(range(32)))
 SESSION, NEXT_SESSION = b"s" * 16, b"t" * 16
 Check = Callable[..., bytes]
 Make = Callable[..., str]
@@ -27,7 +28,7 @@ class Bench:
     now_ns: int = 0
 
     def __post_init__(self) -> None:
-        self.flows = FlowTable(self.config.limits)
+        self.flows = FlowTable(self.config.limits, HEADER_KEY)
         self.capture = Capture(self.config.limits.rows)
         self.router = Router(self.config, self.flows, self.capture)
 
@@ -45,7 +46,9 @@ class Bench:
         session: bytes = SESSION,
         at_ns: int = 0,
     ) -> list[tuple[bytes, tuple[str, int]]]:
-        return self.router.down([self.datagram(down_header(*client, session) + payload, source, at_ns)], self.now_ns)
+        return self.router.down(
+            [self.datagram(down_header(*client, session, HEADER_KEY) + payload, source, at_ns)], self.now_ns
+        )
 
 
 @pytest.fixture
@@ -59,8 +62,8 @@ def test_a_verified_request_finds_the_transceiver_that_its_ufrag_names(bench: Be
         request = check(f"{ufrag(code)}:theirs")
         ((sent, address),) = bench.up(request, source)
         assert address == transceiver
-        assert read_up(sent) == (Client(*source), 8)
-        assert sent[8:] == request
+        assert read_up(sent, [HEADER_KEY]) == (Client(*source), 16)
+        assert sent[16:] == request
 
 
 @pytest.mark.parametrize(
@@ -106,7 +109,7 @@ def test_media_follows_its_flow_both_ways(bench: Bench, ufrag: Make, check: Chec
     bench.up(request)
     assert bench.down(check(answer_to=request)) == [(check(answer_to=request), CLIENT)]
     ((sent, address),) = bench.up(rtp(1))
-    assert (sent[8:], address) == (rtp(1), ALPHA)
+    assert (sent[16:], address) == (rtp(1), ALPHA)
     assert bench.down(rtp(9, ssrc=8)) == [(rtp(9, ssrc=8), CLIENT)]
     assert bench.up(b"\x16\xfe\xfd" + bytes(30)) != []
     assert bench.up(rtp(2), OTHER) == []
@@ -227,7 +230,7 @@ def test_telemetry_gives_way_and_voice_does_not(
 def test_ipv6_clients_are_routed_alike(bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes]) -> None:
     client = ("2001:db8::7", 4000)
     ((sent, _),) = bench.up(check(f"{ufrag()}:theirs"), client)
-    assert read_up(sent) == (Client(*client), 20)
+    assert read_up(sent, [HEADER_KEY]) == (Client(*client), 28)
     assert bench.down(rtp(1), client=client) == [(rtp(1), client)]
     assert bench.down(rtp(2), client=client) == [(rtp(2), client)]
     assert bench.up(rtp(3), ("fe80::1%eth0", 1)) == []
@@ -240,7 +243,7 @@ def test_no_bytes_whatsoever_break_the_router(
 ) -> None:
     rng = random.Random(20_240_511)
     seeds = [check(f"{ufrag()}:theirs"), rtp(1), b"\x80\xc8" + bytes(26), b"\x16\xfe\xfd" + bytes(40)]
-    seeds += [down_header(*CLIENT, SESSION) + seed for seed in seeds] + [b""]
+    seeds += [down_header(*CLIENT, SESSION, HEADER_KEY) + seed for seed in seeds] + [b""]
     for _ in range(5_000):
         data = bytearray(rng.choice(seeds) if rng.random() < 0.8 else rng.randbytes(rng.randrange(120)))
         for _ in range(rng.randrange(4)):

@@ -8,7 +8,7 @@ from aioice import stun as aioice_stun
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.encap import up_header
+from relay.encap import derive, up_header
 from relay.transceiver.config import EdgeAddress
 from relay.transceiver.counters import Counters
 from relay.transceiver.demux import ADDRESSES_PER_SESSION, Demux
@@ -17,6 +17,7 @@ from relay.transceiver.stun import parse
 
 EDGE = EdgeAddress("edge-1", "north", ("198.51.100.1", 1), ("10.0.0.1", 2))
 OTHER = EdgeAddress("edge-2", "south", ("198.51.100.2", 1), ("10.0.0.2", 2))
+HEADER_KEY = derive(bytes(32))
 ALICE = ("192.0.2.1", 1000)
 MALLORY = ("192.0.2.66", 6666)
 DTLS = bytes((22,)) + bytes(40)
@@ -35,6 +36,10 @@ class Session:
         self.connection.remote_username = "theirs"
         self.dtls: list[bytes] = []
         self.srtp: list[bytes] = []
+
+    @property
+    def remote(self) -> tuple[str, int] | None:
+        return self.connection.remote
 
     def authentic(self, message: aioice_stun.Message) -> bool:
         return self.connection.authentic(message)
@@ -65,7 +70,7 @@ class Session:
 class Bench:
     def __init__(self) -> None:
         self.counters = Counters()
-        self.demux = Demux(self.counters)
+        self.demux = Demux(self.counters, [HEADER_KEY])
         for edge in (EDGE, OTHER):
             self.demux.allow(edge)
 
@@ -75,7 +80,7 @@ class Bench:
         return session
 
     def receive(self, data: bytes, client: tuple[str, int] = ALICE, edge: EdgeAddress = EDGE) -> None:
-        self.demux.receive(up_header(*client) + data, edge.internal, 1)
+        self.demux.receive(up_header(*client, HEADER_KEY) + data, edge.internal, 1)
 
 
 async def test_media_reaches_a_session_only_from_an_address_that_proved_itself() -> None:
@@ -114,7 +119,7 @@ async def test_each_edge_speaks_for_its_own_sessions_only() -> None:
     bench = Bench()
     alice = bench.session("alice")
     bench.receive(alice.check(), edge=OTHER)
-    bench.demux.receive(up_header(*ALICE) + alice.check(), ("10.6.6.6", 2), 1)
+    bench.demux.receive(up_header(*ALICE, HEADER_KEY) + alice.check(), ("10.6.6.6", 2), 1)
     assert alice.sent == []
     assert bench.counters.drops == {"stun_unknown_ufrag": 1, "unknown_edge": 1}
     bench.demux.allow(dataclasses.replace(EDGE, internal=("10.0.0.9", 2)))
@@ -152,7 +157,7 @@ async def test_addresses_of_a_session_are_bounded_and_forgotten_with_it() -> Non
 @given(st.binary(max_size=120), st.booleans())
 def test_no_bytes_make_it_raise(data: bytes, encapsulated: bool) -> None:
     bench = Bench()
-    bench.demux.receive((up_header(*ALICE) if encapsulated else b"") + data, EDGE.internal, 1)
+    bench.demux.receive((up_header(*ALICE, HEADER_KEY) if encapsulated else b"") + data, EDGE.internal, 1)
     assert sum(bench.counters.drops.values()) == 1
 
 
