@@ -131,7 +131,8 @@ def _parse(message: str | bytes) -> dict[str, Any]:
         parsed = json.loads(message)
     except (ValueError, RecursionError) as error:
         raise BadMessageError("not JSON") from error
-    if not isinstance(parsed, dict) or parsed.get("type") not in _KINDS:
+    kind = parsed.get("type") if isinstance(parsed, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise BadMessageError("not a message of ours")
     return parsed
 

@@ -15,14 +15,19 @@ from typing import Any, Final, cast
 
 from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import StunProtocol
+from aioice.ice import CandidatePair, StunProtocol
 from aiortc import RTCIceGatherer
+
+from relay.transceiver.reach import Reach
 
 PASSWORD_CHARS: Final = 24
 """144 bits; RFC 8445, section 5.3 asks for 22 characters and 128 bits of randomness."""
 
 REMOTE_CANDIDATES_MAX: Final = 16
-"""Addresses from which one client is checked; its real ones are few."""
+"""Addresses from which one client is checked once it is connected; the oldest that proved nothing makes place."""
+
+REMOTE_CANDIDATES_BEFORE: Final = 4
+"""The same until it is connected, when all of them are checked at once; as many as an edge gives one ufrag flows."""
 
 QUEUED_DATAGRAMS_MAX: Final = 256
 """DTLS records of one session waiting for its task. A handshake has about ten, a data channel burst some dozens."""
@@ -44,21 +49,31 @@ def password() -> str:
 class _Component(StunProtocol):
     """aioice's STUN endpoint without a socket; it also times the agent's own checks."""
 
-    def __init__(self, receiver: Connection, candidate: Candidate, send: Send, on_round_trip: OnRoundTrip) -> None:
+    def __init__(
+        self, receiver: SharedConnection, candidate: Candidate, send: Send, on_round_trip: OnRoundTrip
+    ) -> None:
         super().__init__(receiver)
         self.local_candidate = candidate
+        self.reach = Reach()
+        self._connection = receiver
         self._send = send
         self._on_round_trip = on_round_trip
-        self._sent_ns: dict[bytes, int] = {}
+        self._sent: dict[bytes, tuple[Client, int]] = {}
         self.connection_made(cast("asyncio.BaseTransport", _VirtualTransport(self, send)))
 
     def send_stun(self, message: stun.Message, addr: Client) -> None:
-        """Send a message, noting when a request left."""
-        if message.message_class is stun.Class.REQUEST:
+        """Send a message if the address may have it, noting when a request left."""
+        data = bytes(message)
+        is_request = message.message_class is stun.Class.REQUEST
+        # Until the call is connected a client's few addresses are checked freely, so that it connects at once.
+        free = self._connection.remote in (None, addr)
+        if not free and not self.reach.may_send(addr, data, is_answer=not is_request):
+            return
+        if is_request:
             # Karn: what was sent twice cannot be timed, as nobody knows which copy was answered.
-            again = message.transaction_id in self._sent_ns
-            self._sent_ns[message.transaction_id] = 0 if again else time.time_ns()
-        self._send(bytes(message), addr)
+            again = message.transaction_id in self._sent
+            self._sent[message.transaction_id] = addr, 0 if again else time.time_ns()
+        self._send(data, addr)
 
     async def request(
         self,
@@ -71,19 +86,23 @@ class _Component(StunProtocol):
         try:
             return await super().request(request, addr, integrity_key, retransmissions)
         finally:
-            self._sent_ns.pop(request.transaction_id, None)
+            self._sent.pop(request.transaction_id, None)
 
     def received(self, message: stun.Message, client: Client, arrival_ns: int, remote_key: bytes) -> None:
         """Take a message: a request that passed authentication, or anything else, which is checked here."""
         if message.message_class is stun.Class.REQUEST:
+            self.reach.heard(client, len(bytes(message)))
             self.receiver.request_received(message, client, self)
         elif message.message_class in (stun.Class.RESPONSE, stun.Class.ERROR):
             transaction = self.transactions.get(message.transaction_id)
             if transaction is None or not message.check_message_integrity(remote_key):
                 return
-            sent_ns = self._sent_ns.get(message.transaction_id, 0)
+            asked, sent_ns = self._sent.get(message.transaction_id, (None, 0))
             if 0 < sent_ns < arrival_ns and message.message_class is stun.Class.RESPONSE:
                 self._on_round_trip(arrival_ns - sent_ns)
+            # An answer from elsewhere says nothing about where it comes from: its sender may have forged that.
+            if asked == client and (held := self.reach.prove(client)) is not None:
+                self._send(held, client)
             transaction.response_received(message, client)
 
 
@@ -166,8 +185,25 @@ class SharedConnection(Connection):
             self.overflow += 1
 
     def _may_check(self, client: Client) -> bool:
-        known = any((c.host, c.port) == client for c in self._remote_candidates)
-        return known or len(self._remote_candidates) < REMOTE_CANDIDATES_MAX
+        if any((c.host, c.port) == client for c in self._remote_candidates):
+            return True
+        if self.remote is None:
+            return len(self._remote_candidates) < REMOTE_CANDIDATES_BEFORE
+        if len(self._remote_candidates) >= REMOTE_CANDIDATES_MAX:
+            self._forget_oldest()
+        return True
+
+    def _forget_oldest(self) -> None:
+        # Recorded requests sent again from many addresses must not keep a client from moving to a new one.
+        pairs = {pair.remote_addr: pair for pair in self._check_list}
+        elsewhere = [c for c in self._remote_candidates if (c.host, c.port) != self.remote]
+        unproven = [c for c in elsewhere if pairs[c.host, c.port].state is not CandidatePair.State.SUCCEEDED]
+        oldest = (unproven or elsewhere)[0]
+        pair = pairs[oldest.host, oldest.port]
+        if pair.task is not None:
+            pair.task.cancel()
+        self._check_list.remove(pair)
+        self._remote_candidates.remove(oldest)
 
 
 class SharedGatherer(RTCIceGatherer):

@@ -22,6 +22,9 @@ from voice.sequence import StreamStats
 REPORTS_REMEMBERED: Final = 16
 """Sender reports of ours that a client may still refer to: some 16 s."""
 
+ROUND_TRIP_MAX_S: Final = 60
+"""What a client reports beyond it is no round trip: anything below nine hours could be written in a report block."""
+
 _NTP_UNIX_S: Final = 2_208_988_800  # 1900 to 1970
 _NS: Final = 1_000_000_000
 _CNAME: Final = 1
@@ -39,11 +42,11 @@ def middle(ntp_timestamp: int) -> int:
 
 
 def round_trip_us(arrival_ns: int, lsr: int, dlsr: int) -> int | None:
-    """Return A - LSR - DLSR in microseconds (RFC 3550, section 6.4.1); None where it is undefined or negative."""
+    """Return A - LSR - DLSR in microseconds (RFC 3550, section 6.4.1); None where it cannot be."""
     if not lsr or not dlsr:
         return None
     trip = (middle(ntp(arrival_ns)) - lsr - dlsr) & 0xFFFFFFFF
-    return None if trip >= 1 << 31 else trip * 1_000_000 >> 16
+    return None if trip > ROUND_TRIP_MAX_S << 16 else trip * 1_000_000 >> 16
 
 
 class Rtcp:

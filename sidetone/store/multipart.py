@@ -25,7 +25,7 @@ def parse_multipart(content_type: str, body: bytes) -> list[Part]:
     Raises:
         StoreError: not multipart, or cut short.
     """
-    boundary = _header(content_type).get_param("boundary")
+    boundary = _parameter(content_type, "boundary")
     if not isinstance(boundary, str) or not boundary:
         raise StoreError(36, "The multipart body has no boundary in its Content-Type.")
     delimiter = b"\r\n--" + boundary.encode("latin-1", "replace")
@@ -45,14 +45,16 @@ def _part(piece: bytes) -> Part:
     for line in head.decode("utf-8", "replace").split("\r\n"):
         name, _, value = line.partition(":")
         if name.strip().lower() == "content-disposition":
-            message = _header(value)
-            field = message.get_param("name")
+            field = _parameter(value, "name")
             if isinstance(field, str) and field:
-                return Part(field, message.get_param("filename") is not None, data)
+                return Part(field, _parameter(value, "filename") is not None, data)
     raise StoreError(36, "A part of the multipart body has no name.")
 
 
-def _header(value: str) -> Message:
+def _parameter(value: str, name: str) -> object:
     message = Message()
     message["Content-Type"] = value.strip()
-    return message
+    try:
+        return message.get_param(name)
+    except (TypeError, ValueError, LookupError):  # numbered continuations (RFC 2231) that do not go together
+        return None

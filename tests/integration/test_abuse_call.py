@@ -1,0 +1,113 @@
+"""Attacks on a real WebRTC call, through a real edge at a real transceiver: replays, forgeries from its own address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+from aioice import stun
+
+from relay.transceiver.demux import ADDRESSES_PER_SESSION
+from tests.integration.transceiver_tools import Client, Stranger, World, question, until, world
+
+
+def captured_request(client: Client, password: str | None = None) -> bytes:
+    """Return a check as this client sends it, which anybody on its path may have recorded, or as somebody forges it."""
+    ours, theirs = (str(d.sdp) for d in (client.peer.localDescription, client.peer.remoteDescription))
+    message = stun.Message(message_method=stun.Method.BINDING, message_class=stun.Class.REQUEST)
+    message.attributes["USERNAME"] = f"{of(theirs, 'ice-ufrag')}:{of(ours, 'ice-ufrag')}"
+    message.attributes["PRIORITY"] = 1_845_501_695
+    message.attributes["ICE-CONTROLLING"] = 7
+    message.attributes["USE-CANDIDATE"] = None
+    message.add_message_integrity((password or of(theirs, "ice-pwd")).encode())
+    message.add_fingerprint()
+    return bytes(message)
+
+
+def pair(client: Client) -> Any:
+    """The candidate pair that the client uses."""
+    return client.dtls.transport._connection._nominated[1]
+
+
+def own_address(client: Client) -> tuple[str, int]:
+    """Where the client's datagrams come from."""
+    host, port = pair(client).protocol.transport.get_extra_info("sockname")[:2]
+    return host, port
+
+
+def of(sdp: str, name: str) -> str:
+    found = re.search(rf"^a={name}:(\S+)", sdp, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+async def goes_on(client: Client) -> None:
+    """The agent hears a question and answers it, from here on."""
+    client.levels.clear()
+    await client.microphone.say(question(), "normal")
+    await until(client.hears_voice)
+
+
+async def replayed(at: World, client: Client, strangers: list[Stranger]) -> dict[int, list[bytes]]:
+    """Send what was recorded from everywhere; return what came back to whom while the call was tried."""
+    request = captured_request(client)
+    for stranger in strangers:
+        stranger.send(request, at.edge.address)
+    heard: dict[int, list[bytes]] = {n: [] for n in range(len(strangers))}
+
+    def collect() -> None:
+        for n, stranger in enumerate(strangers):
+            while (data := stranger.heard()) is not None:
+                heard[n].append(data)
+
+    await goes_on(client)
+    collect()
+    asked = sum(map(len, heard.values()))
+    most = max(sum(map(len, got)) for got in heard.values())
+    print(f"\nreplays: {len(strangers)} of {len(request)} B each; {asked} B back, at most {most} B to one")  # noqa: T201
+    assert all(sum(map(len, got)) <= len(request) for got in heard.values())
+    return heard
+
+
+async def test_replays_of_a_recorded_request_neither_move_nor_silence_the_call_nor_amplify(tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        client = await at.call(Client())
+        address = own_address(client)
+        # More than a session has places for.
+        heard = await replayed(at, client, [Stranger() for _ in range(3 * ADDRESSES_PER_SESSION)])
+        assert any(heard.values()), "some got a check, which proves that they were taken for the client's"
+        assert not any(0x80 <= data[0] < 0xC0 for got in heard.values() for data in got), "voice went elsewhere"
+        assert at.transceiver.counters.drops.get("unknown_client", 0) == 0
+        assert own_address(client) == address
+        assert client.peer.connectionState == "connected"
+        await client.close()
+
+
+async def test_forgeries_from_the_calls_own_address_are_refused(tmp_path: Path) -> None:
+    """Whoever can forge the client's address gets as far as the transceiver, and no further."""
+    async with world(tmp_path) as at:
+        client = await at.call(Client())
+        await goes_on(client)
+        before = at.transceiver.counters.drops
+        forged = [
+            *(b"\x80\x6f" + secrets.token_bytes(170) for _ in range(200)),  # SRTP
+            *(b"\x80\xc9" + secrets.token_bytes(40) for _ in range(200)),  # SRTCP
+            *(b"\x17\xfe\xfd" + secrets.token_bytes(60) for _ in range(200)),  # DTLS application data
+            *(b"\x15\xfe\xfd\0\0\0\0\0\0\0\0\0\2\2\0" for _ in range(200)),  # DTLS alert: fatal, close
+            *(captured_request(client, "guess") for _ in range(200)),
+        ]
+        for n, data in enumerate(forged):
+            pair(client).protocol.transport.sendto(data, at.edge.address)
+            if n % 20 == 0:
+                await asyncio.sleep(0)
+        await goes_on(client)
+        drops = {name: count - before.get(name, 0) for name, count in at.transceiver.counters.drops.items()}
+        print(f"\nforgeries: {len(forged)}; {drops}")  # noqa: T201
+        assert drops["srtp_refused"] == 400
+        assert drops["stun_unauthenticated"] == 200
+        assert client.peer.connectionState == "connected"
+        assert at.edge.counters().flows == 1
+        await client.close()
