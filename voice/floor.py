@@ -10,60 +10,47 @@ they answer; what the agent says unasked carries the last answered turn, 0 at th
 while a turn is open answers it. A response that fails unheard closes its turn. Per actor, numbers never fall.
 
 Times. `now_ns` is when something is known, `at_ns` of an event when it happened. Neither goes back: an earlier time
-than before is read as the same time. Per actor, `at_ns` never falls.
+than before is read as the same time. Per actor, `at_ns` never falls, but for a backchannel: it is known for one when it
+is over, and dates from its onset.
+
+Barging in. An agent that is interrupted pauses and keeps the rest of its answer. What then takes the floor for good is
+a turn of at least `backchannel_ms`, or words that say so; after anything else the agent goes on where it stopped. Who
+was speaking when the agent began has the floor anyway.
+
+Speculation. At a likely end an answer may be asked for in advance; it is heard only once the turn has been decided to
+be over, and given up if the user goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from voice.endpointing import Endpointer, Prediction
+from voice.floor_config import FloorConfig
 from voice.floor_table import AUDIBLE, TABLE, Event, State
 from voice.speech import SpeechTrack
-from voice.turns import FloorOutput, RequestResponse, StopAgent, StopReason, TurnEvent
+from voice.turns import (
+    FloorOutput,
+    PauseAgent,
+    PredictEnd,
+    ReleaseResponse,
+    RequestResponse,
+    ResumeAgent,
+    StopAgent,
+    StopReason,
+    TurnEvent,
+)
 
-__all__ = ["Floor", "FloorConfig", "FloorOutput", "RequestResponse", "State", "StopAgent", "TurnEvent"]
+__all__ = ["Floor", "FloorConfig", "ModelKind", "State"]
 
 _MS: Final = 1_000_000
 
 ModelKind = Literal["response_requested", "model_first_token", "model_first_audio", "tool_started", "tool_ended"]
 _MODEL_KINDS: Final = frozenset(get_args(ModelKind))
 _STOP_REASONS: Final = frozenset(get_args(StopReason))
-
-
-@dataclass(frozen=True, slots=True)
-class FloorConfig:
-    """Settings, in ms. They travel in the `inputs` of the events that they decide.
-
-    Attributes:
-        frame_ms: length of a user frame.
-        min_speech_ms: shortest run of speech frames that is an onset.
-        pause_ms: silence that ends a talkspurt (the inter-pausal unit: shorter silences are part of speech).
-        endpoint_silence_ms: silence since the acoustic end that ends the turn.
-        barge_in_ms: speech over the agent that takes the floor; less is a backchannel.
-        detector_hangover_ms: what the detector adds to the end of speech (`Vad.hangover_ms`).
-
-    """
-
-    frame_ms: float = 20.0
-    min_speech_ms: float = 60.0
-    pause_ms: float = 200.0
-    endpoint_silence_ms: float = 500.0
-    barge_in_ms: float = 200.0
-    detector_hangover_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 0:
-                raise ValueError(f"{name} is a duration, not {value}")
-        if not self.frame_ms:
-            raise ValueError("frame_ms must be positive")
-        if self.pause_ms > self.endpoint_silence_ms:
-            raise ValueError(
-                f"pause_ms {self.pause_ms} is longer than endpoint_silence_ms {self.endpoint_silence_ms}: "
-                "a turn cannot end before its last talkspurt"
-            )
+_YIELDING: Final = frozenset({State.YIELDING, State.YIELDING_QUIET})
+_PAUSED: Final = frozenset({State.ENDPOINTING, State.SPECULATING, State.HOLDING_QUIET})
 
 
 class _Moment(NamedTuple):
@@ -88,12 +75,18 @@ class Floor:
         self._user = SpeechTrack(
             self.config.frame_ms, self.config.min_speech_ms, self.config.pause_ms, self.config.detector_hangover_ms
         )
+        self.endpointer = Endpointer(self.config)
         self._answered = 0  # the last turn that was answered or given up
         self._open = False  # the user has spoken in the turn after that
         self._speech_turn = 1  # turn of the current talkspurt
         self._agent_turn = 0
         self._requested = False  # a response is due
         self._revoked = False  # the last one requested was called off
+        self._speculated = False  # one was asked for in advance during this silence
+        self._claimed = False  # what the user says over the agent takes the floor, however short
+        self._over_ms = 0.0  # how long the user has spoken over the agent, since that was told to pause
+        self._said_over: list[TurnEvent] = []  # the same, each talkspurt as the backchannel that it may turn out to be
+        self._resume_reason = ""
         self._decided_ns = 0
         self._overlap_ns = 0  # since when both are heard
         self._overlap_from_ms = 0.0  # the talkspurt's speech before that
@@ -128,14 +121,40 @@ class Floor:
         if self._user.in_speech:
             if self._user.speech_ms - self._overlap_from_ms >= self.config.barge_in_ms:
                 out += self._on(Event.BARGE_IN_DUE, moment)
-        elif self._user.silence_ms >= self.config.endpoint_silence_ms:
-            out += self._on(Event.ENDPOINT_DUE, moment)
+        else:
+            out += self._silent(moment)
+        if not speech:
+            return out + self._ask()
+        if self._user.in_speech:
+            self.endpointer.speech()  # only now: what is revoked tells of the prediction that misled
+        return out
+
+    def predicted(self, now_ns: int, prediction: Prediction) -> list[FloorOutput]:
+        """Take a predictor's answer to a `PredictEnd`; one that comes too late changes nothing."""
+        if self.state is State.CLOSED:
+            return []
+        moment = self._moment(now_ns)
+        if not self.endpointer.predicted(prediction) or self.state not in _PAUSED:
+            return []  # before the pause is certain, the candidate that follows will tell of it
+        candidate = self._endpoint("endpoint_candidate", moment, self._user.silence_ms, reason="predicted")
+        return [candidate, *self._silent(moment)]
+
+    def turn_ended(self, now_ns: int, reason: str) -> list[FloorOutput]:
+        """Learn that the model which listens holds the user's turn to be over."""
+        self.endpointer.ended_by_model(reason)
+        return self._silent(self._moment(now_ns)) if self.state in _PAUSED else []
+
+    def floor_claimed(self, now_ns: int) -> list[FloorOutput]:
+        """Learn from the user's words that what is being said over the agent is meant to take the floor."""
+        barging_in = self.state is State.BARGING_IN
+        out = self._on(Event.BARGE_IN_DUE, self._moment(now_ns)) if barging_in else []
+        self._claimed = True
         return out
 
     def model_event(self, now_ns: int, kind: ModelKind) -> list[FloorOutput]:
         """Report a step of the model's work on the last requested response; it changes nobody's turn.
 
-        A step of a response that has been revoked says so in its reason.
+        A step of a response that has been revoked, or was asked for in advance, says so in its reason.
 
         Raises:
             ValueError: no such kind.
@@ -146,14 +165,20 @@ class Floor:
         if self.state is State.CLOSED:
             return []
         moment = self._moment(now_ns)
-        return [TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason="revoked" if self._revoked else None)]
+        reason = "revoked" if self._revoked else "speculative" if self.state is State.SPECULATING else None
+        return [TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason=reason)]
 
     def agent_started(self, now_ns: int, audio_ms: float) -> list[FloorOutput]:
-        """Report that the first voiced packet of the agent leaves, `audio_ms` on the agent's media clock."""
+        """Report that the first voiced packet of an answer, or of the rest of one, leaves.
+
+        `audio_ms` is on the agent's media clock.
+        """
         return self._on(Event.AGENT_STARTED, self._moment(now_ns, audio_ms))
 
     def agent_stopped(self, now_ns: int, audio_ms: float, reason: StopReason) -> list[FloorOutput]:
         """Report that the agent's last packet has left; or, with nothing heard yet, that there will be no answer.
+
+        An agent that was told to pause reports `yielded` if it keeps a rest, anything else if there is none.
 
         Raises:
             ValueError: no such reason.
@@ -163,7 +188,8 @@ class Floor:
             raise ValueError(f"{reason!r} is no reason to stop; there are {', '.join(sorted(_STOP_REASONS))}")
         moment = self._moment(now_ns, audio_ms, reason)
         if self.state in AUDIBLE:
-            return self._on(Event.AGENT_STOPPED, moment)
+            paused = reason == "yielded" and self.state in _YIELDING
+            return self._on(Event.AGENT_PAUSED if paused else Event.AGENT_STOPPED, moment)
         # A late word about a response that was revoked must not close the turn that is being answered anew.
         return self._on(Event.RESPONSE_FAILED, moment) if reason in ("completed", "error") else []
 
@@ -174,6 +200,29 @@ class Floor:
     def _moment(self, now_ns: int, audio_ms: float | None = None, reason: str | None = None) -> _Moment:
         self._now_ns = max(self._now_ns, now_ns)
         return _Moment(self._now_ns, audio_ms, reason)
+
+    def _ask(self) -> list[FloorOutput]:
+        """Have the predictor asked as soon as a silence is worth it, also while it may be a gap between words."""
+        if self.state in _PAUSED or (self._user.in_speech and self.state in (State.USER_SPEAKING, State.HOLDING)):
+            question = self.endpointer.question(self._user.silence_ms)
+            if question is not None:
+                return [PredictEnd(question)]
+        return []
+
+    def _silent(self, moment: _Moment) -> list[FloorOutput]:
+        """Say what a silence has become long enough for."""
+        silence_ms = self._user.silence_ms
+        due = silence_ms >= self.endpointer.wanted_ms
+        if self.state is State.HOLDING_QUIET:
+            over = due and (self._claimed or self._over_ms >= self.config.backchannel_ms)
+            if not over and (due or silence_ms >= self.config.resume_ms):
+                return self._on(Event.FALSE_BARGE_IN, moment)
+        if due:
+            return self._on(Event.ENDPOINT_DUE, moment)
+        speculate_ms = self.config.speculate_ms
+        if speculate_ms is None or self._speculated or self.endpointer.doubtful or silence_ms < speculate_ms:
+            return []
+        return self._on(Event.SPECULATION_DUE, moment)
 
     def _on(self, event: Event, moment: _Moment) -> list[FloorOutput]:
         transition = TABLE.get((self.state, event))
@@ -192,6 +241,7 @@ class Floor:
 
     def _begin_speech(self, _moment: _Moment) -> list[FloorOutput]:
         self._speech_turn = self.turn_id
+        self._speculated = False
         self._overlap_ns = self._user.onset_ns
         self._overlap_from_ms = 0.0
         return [
@@ -218,7 +268,24 @@ class Floor:
         ]
 
     def _pause_turn(self, moment: _Moment) -> list[FloorOutput]:
+        if self.state in (State.YIELDING, State.HOLDING):
+            self._over_ms += max(0.0, (self._user.end_ns - self._overlap_ns) / _MS)
+            self._said_over.append(self._said_backchannel())
         return [*self._end_speech(moment), self._endpoint("endpoint_candidate", moment, self._user.silence_ms)]
+
+    def _speculate(self, _moment: _Moment) -> list[FloorOutput]:
+        self._speculated, self._revoked = True, False
+        self._agent_turn = self.turn_id
+        return [RequestResponse(self.turn_id, speculative=True)]
+
+    def _forget_speculation(self, _moment: _Moment) -> list[FloorOutput]:
+        return []
+
+    def _confirm(self, moment: _Moment) -> list[FloorOutput]:
+        self._requested = True
+        self._decided_ns = moment.now_ns
+        decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, speculative=True)
+        return [decided, ReleaseResponse(self.turn_id)]
 
     def _decide(self, moment: _Moment) -> list[FloorOutput]:
         self._requested, self._revoked = True, False
@@ -226,11 +293,17 @@ class Floor:
         self._decided_ns = moment.now_ns
         return [self._endpoint("endpoint_decided", moment, self._user.silence_ms), RequestResponse(self.turn_id)]
 
+    def _take_over(self, moment: _Moment) -> list[FloorOutput]:
+        return [StopAgent(self._agent_turn, "yielded"), *self._decide(moment)]
+
     def _revoke(self, moment: _Moment) -> list[FloorOutput]:
+        if self.state is State.SPECULATING:
+            reason, inputs = "speculative", {}
+        else:
+            reason, inputs = None, {"since_decided_ms": (moment.now_ns - self._decided_ns) / _MS}
         self._requested, self._revoked = False, True
-        since_ms = (moment.now_ns - self._decided_ns) / _MS
         return [
-            self._endpoint("endpoint_revoked", moment, self._user.gap_ms, since_decided_ms=since_ms),
+            self._endpoint("endpoint_revoked", moment, self._user.gap_ms, reason=reason, **inputs),
             StopAgent(self.turn_id, "revoked"),
             *self._begin_turn(moment),
         ]
@@ -260,28 +333,59 @@ class Floor:
         self._take_turn()
         return self._stop_agent(moment)
 
+    def _talk_on(self, moment: _Moment) -> list[FloorOutput]:
+        """Keep the floor that the agent took: what it said cannot have answered what was not said yet."""
+        out = self._barge_in(moment)
+        self._claimed = True
+        return out
+
     def _barge_in(self, moment: _Moment) -> list[FloorOutput]:
         self._take_turn()
+        self._claim_anew()
         barge_in_ms, speech_ms = self.config.barge_in_ms, self._user.speech_ms - self._overlap_from_ms
         audio_ms = self._user.onset_audio_ms + (self._overlap_ns - self._user.onset_ns) / _MS
         return [
             self._by_user("user_barged_in", self._overlap_ns, audio_ms, barge_in_ms=barge_in_ms, speech_ms=speech_ms),
             self._by_agent("agent_yielded", moment, barge_in_ms=barge_in_ms, speech_ms=speech_ms),
-            StopAgent(self._agent_turn, "yielded"),
+            PauseAgent(self._agent_turn),
         ]
 
+    def _hold_again(self, moment: _Moment) -> list[FloorOutput]:
+        self._take_turn()
+        self._claim_anew()
+        return [PauseAgent(self._agent_turn), *self._begin_speech(moment)]
+
+    def _resume(self, _moment: _Moment) -> list[FloorOutput]:
+        short = not self._claimed and self._over_ms < self.config.backchannel_ms
+        self._resume_reason = "backchannel" if short else "no_turn"
+        self._open = False
+        return [*(self._said_over if short else []), ResumeAgent(self._agent_turn)]
+
+    def _go_on(self, moment: _Moment) -> list[FloorOutput]:
+        self._overlap_ns, self._overlap_from_ms = moment.now_ns, self._user.speech_ms
+        inputs = {
+            "spoken_ms": self._over_ms,
+            "backchannel_ms": self.config.backchannel_ms,
+            "resume_ms": self.config.resume_ms,
+        }
+        return [self._by_agent("agent_resumed", moment._replace(reason=self._resume_reason), **inputs)]
+
+    def _give_up_rest(self, _moment: _Moment) -> list[FloorOutput]:
+        return []
+
     def _backchannel(self, moment: _Moment) -> list[FloorOutput]:
-        return [
-            self._by_user(
-                "backchannel",
-                self._user.onset_ns,
-                self._user.onset_audio_ms,
-                speech_ms=self._user.speech_ms,
-                duration_ms=self._user.duration_ms,
-                barge_in_ms=self.config.barge_in_ms,
-            ),
-            *self._end_speech(moment),
-        ]
+        return [self._said_backchannel(), *self._end_speech(moment)]
+
+    def _said_backchannel(self) -> TurnEvent:
+        return self._by_user(
+            "backchannel",
+            self._user.onset_ns,
+            self._user.onset_audio_ms,
+            speech_ms=self._user.speech_ms,
+            duration_ms=self._user.duration_ms,
+            barge_in_ms=self.config.barge_in_ms,
+            backchannel_ms=self.config.backchannel_ms,
+        )
 
     def _hang_up(self, moment: _Moment) -> list[FloorOutput]:
         out: list[FloorOutput] = []
@@ -291,19 +395,29 @@ class Floor:
             out += self._stop_agent(moment)
         return out
 
+    def _claim_anew(self) -> None:
+        self._claimed, self._over_ms = False, 0.0
+        self._said_over = []
+
     def _take_turn(self) -> None:
         self._open = True
         self._speech_turn = self.turn_id
 
-    def _endpoint(self, kind: str, moment: _Moment, silence_ms: float, **inputs: Any) -> TurnEvent:
+    def _endpoint(
+        self, kind: str, moment: _Moment, silence_ms: float, *, reason: str | None = None, **inputs: Any
+    ) -> TurnEvent:
+        probability = self.endpointer.probability
         return TurnEvent(
             kind,
             "system",
             self.turn_id,
             moment.now_ns,
+            reason=reason,
             detector=self._detector,
+            probability=probability,
+            threshold=None if probability is None else self.config.threshold,
             silence_ms=silence_ms,
-            inputs={"endpoint_silence_ms": self.config.endpoint_silence_ms, **inputs},
+            inputs={**self.endpointer.inputs(), **inputs},
         )
 
     def _by_user(

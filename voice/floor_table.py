@@ -16,12 +16,16 @@ class State(StrEnum):
     LISTENING = "listening"
     USER_SPEAKING = "user_speaking"
     ENDPOINTING = "endpointing"
+    SPECULATING = "speculating"
     RESPONDING = "responding"
     AGENT_SPEAKING = "agent_speaking"
     BARGING_IN = "barging_in"
     TALKED_OVER = "talked_over"
     YIELDING = "yielding"
     YIELDING_QUIET = "yielding_quiet"
+    HOLDING = "holding"
+    HOLDING_QUIET = "holding_quiet"
+    RESUMING = "resuming"
     CLOSED = "closed"
 
 
@@ -29,12 +33,16 @@ MEANING: Final[dict[State, str]] = {
     State.LISTENING: "nobody speaks and no answer is due",
     State.USER_SPEAKING: "the user speaks",
     State.ENDPOINTING: "the user has paused; the turn may be over",
+    State.SPECULATING: "the user has paused; an answer is being made in case the turn is over, and is kept back",
     State.RESPONDING: "the turn is over and an answer is requested; none of it has been heard",
     State.AGENT_SPEAKING: "the agent is heard",
     State.BARGING_IN: "the user has begun to speak while the agent is heard, not yet long enough to take the floor",
     State.TALKED_OVER: "the agent has begun to speak over the user, who has not stopped",
-    State.YIELDING: "the agent was told to stop and is still heard; the user speaks",
-    State.YIELDING_QUIET: "the agent was told to stop and is still heard; the user has paused",
+    State.YIELDING: "the agent was told to pause and is still heard; the user speaks",
+    State.YIELDING_QUIET: "the agent was told to pause and is still heard; the user has paused",
+    State.HOLDING: "the agent has paused in its answer; the user speaks",
+    State.HOLDING_QUIET: "the agent has paused in its answer; the user has paused, too",
+    State.RESUMING: "the agent was told to go on with its answer and is not heard yet",
     State.CLOSED: "the call is over",
 }
 
@@ -44,9 +52,12 @@ class Event(StrEnum):
 
     USER_ONSET = "user_onset"
     USER_PAUSE = "user_pause"
+    SPECULATION_DUE = "speculation_due"
     ENDPOINT_DUE = "endpoint_due"
+    FALSE_BARGE_IN = "false_barge_in"
     BARGE_IN_DUE = "barge_in_due"
     AGENT_STARTED = "agent_started"
+    AGENT_PAUSED = "agent_paused"
     AGENT_STOPPED = "agent_stopped"
     RESPONSE_FAILED = "response_failed"
     HANGUP = "hangup"
@@ -55,9 +66,12 @@ class Event(StrEnum):
 CAUSE: Final[dict[Event, str]] = {
     Event.USER_ONSET: "speech for `min_speech_ms`",
     Event.USER_PAUSE: "silence for `pause_ms`",
-    Event.ENDPOINT_DUE: "silence for `endpoint_silence_ms`",
+    Event.SPECULATION_DUE: "silence for `speculate_ms`, and no predictor says that the user will go on",
+    Event.ENDPOINT_DUE: "silence for as long as the endpointer wants, or the model's own word",
+    Event.FALSE_BARGE_IN: "the same, after a backchannel; or silence for `resume_ms`",
     Event.BARGE_IN_DUE: "speech over the agent for `barge_in_ms`",
-    Event.AGENT_STARTED: "the answer's first voiced packet leaves",
+    Event.AGENT_STARTED: "the first voiced packet of the answer, or of the rest of it, leaves",
+    Event.AGENT_PAUSED: "the agent's last packet before its pause has left",
     Event.AGENT_STOPPED: "the agent's last packet has left",
     Event.RESPONSE_FAILED: "the answer ended before any of it was heard",
     Event.HANGUP: "the call ends",
@@ -82,8 +96,13 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (State.USER_SPEAKING, Event.USER_PAUSE): Transition(State.ENDPOINTING, "pause_turn"),
     (State.USER_SPEAKING, Event.AGENT_STARTED): Transition(State.TALKED_OVER, "start_agent"),
     (State.ENDPOINTING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "begin_turn"),
+    (State.ENDPOINTING, Event.SPECULATION_DUE): Transition(State.SPECULATING, "speculate"),
     (State.ENDPOINTING, Event.ENDPOINT_DUE): Transition(State.RESPONDING, "decide"),
     (State.ENDPOINTING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
+    (State.SPECULATING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "revoke"),
+    (State.SPECULATING, Event.ENDPOINT_DUE): Transition(State.RESPONDING, "confirm"),
+    (State.SPECULATING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
+    (State.SPECULATING, Event.RESPONSE_FAILED): Transition(State.ENDPOINTING, "forget_speculation"),
     (State.RESPONDING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "revoke"),
     (State.RESPONDING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "start_agent"),
     (State.RESPONDING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "give_up"),
@@ -93,11 +112,20 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (State.BARGING_IN, Event.BARGE_IN_DUE): Transition(State.YIELDING, "barge_in"),
     (State.BARGING_IN, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "leave_floor"),
     (State.TALKED_OVER, Event.USER_PAUSE): Transition(State.AGENT_SPEAKING, "end_speech"),
-    (State.TALKED_OVER, Event.BARGE_IN_DUE): Transition(State.YIELDING, "barge_in"),
+    (State.TALKED_OVER, Event.BARGE_IN_DUE): Transition(State.YIELDING, "talk_on"),
     (State.TALKED_OVER, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "leave_floor"),
     (State.YIELDING, Event.USER_PAUSE): Transition(State.YIELDING_QUIET, "pause_turn"),
+    (State.YIELDING, Event.AGENT_PAUSED): Transition(State.HOLDING, "stop_agent"),
     (State.YIELDING, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "stop_agent"),
     (State.YIELDING_QUIET, Event.USER_ONSET): Transition(State.YIELDING, "begin_turn"),
+    (State.YIELDING_QUIET, Event.AGENT_PAUSED): Transition(State.HOLDING_QUIET, "stop_agent"),
     (State.YIELDING_QUIET, Event.AGENT_STOPPED): Transition(State.ENDPOINTING, "stop_agent"),
+    (State.HOLDING, Event.USER_PAUSE): Transition(State.HOLDING_QUIET, "pause_turn"),
+    (State.HOLDING_QUIET, Event.USER_ONSET): Transition(State.HOLDING, "begin_turn"),
+    (State.HOLDING_QUIET, Event.ENDPOINT_DUE): Transition(State.RESPONDING, "take_over"),
+    (State.HOLDING_QUIET, Event.FALSE_BARGE_IN): Transition(State.RESUMING, "resume"),
+    (State.RESUMING, Event.USER_ONSET): Transition(State.HOLDING, "hold_again"),
+    (State.RESUMING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "go_on"),
+    (State.RESUMING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "give_up_rest"),
     **{(state, Event.HANGUP): Transition(State.CLOSED, "hang_up") for state in State if state is not State.CLOSED},
 }

@@ -42,20 +42,63 @@ class TurnEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictEnd:
+    """Ask a predictor whether the turn is over, and hand its answer to `Floor.predicted`.
+
+    Attributes:
+        question: goes into the answer.
+
+    """
+
+    question: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestResponse:
-    """Ask the model to answer this turn."""
+    """Ask the model to answer this turn.
+
+    Attributes:
+        turn_id: the turn.
+        speculative: the turn is only likely to be over: keep the answer back until `ReleaseResponse`.
+
+    """
+
+    turn_id: int
+    speculative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseResponse:
+    """The turn is over: let the answer that was asked for in advance be heard."""
+
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAgent:
+    """Stop the answer to this turn for now and keep the rest.
+
+    Report `agent_stopped(…, "yielded")` when the last packet has left, or `"completed"` if there is no rest.
+    """
+
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAgent:
+    """Go on with the paused answer to this turn; report `agent_started` when its next voiced packet leaves."""
 
     turn_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class StopAgent:
-    """Stop the answer to this turn at once: drop its audio, cancel its generation.
+    """Give up the answer to this turn: drop its audio, cancel its generation. There is nothing to report.
 
     Attributes:
         turn_id: the turn whose answer it is.
-        reason: `yielded` (the user barged in: report `agent_stopped(…, "yielded")` when the last packet has left) or
-            `revoked` (the user went on before the answer was heard: nothing to report).
+        reason: `yielded` (the user took the floor from the paused agent) or `revoked` (the user went on before the
+            answer was heard).
 
     """
 
@@ -63,4 +106,4 @@ class StopAgent:
     reason: Literal["yielded", "revoked"]
 
 
-FloorOutput = TurnEvent | RequestResponse | StopAgent
+FloorOutput = TurnEvent | PredictEnd | RequestResponse | ReleaseResponse | PauseAgent | ResumeAgent | StopAgent

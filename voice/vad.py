@@ -1,4 +1,4 @@
-"""Is there speech in these 20 ms? One protocol, two detectors, and the level they may be read beside.
+"""Is there speech in these 20 ms? One protocol, the detectors that need no extra, and the level beside them.
 
 A detector's `name` carries its settings, because every fact that rests on it names it.
 """
@@ -20,10 +20,18 @@ MIN_DBOV: Final = -127.0
 """RFC 6464 §3: the level of digital silence."""
 
 _OVERLOAD: Final = 32_767.0
-_WEBRTC_HANGOVER_MS: Final = (157.0, 157.0, 115.0, 113.0)
-"""By mode, for 20 ms frames after speech of more than a few frames: the median, over clips of synthetic speech with
-exact ends at random offsets from the frame grid, of how far the end of the last frame called speech lies behind the
-true end (half a frame of rounding included). Measured here; spread ±15 ms. The detector's smoothing explains it."""
+_WEBRTC_MODES: Final = range(4)
+
+_HANGOVER_MS: Final = {
+    "webrtcvad:0": 157.0,
+    "webrtcvad:1": 157.0,
+    "webrtcvad:2": 115.0,
+    "webrtcvad:3": 113.0,
+    "silero:0.5": 60.0,
+}
+"""By detector, what `python -m bench.hangover` measured: the median, over clips with known ends at all offsets from the
+frame grid, of how far the end of the last frame called speech lies behind the true end. `docs/turn-taking.md` has the
+spreads."""
 
 Pcm = npt.NDArray[np.int16]
 
@@ -38,6 +46,10 @@ class Vad(Protocol):
     @property
     def hangover_ms(self) -> float:
         """How long the detector goes on saying speech after the speech has ended, typically."""
+
+    @property
+    def probability(self) -> float | None:
+        """That the last frame was speech, if the detector works with probabilities."""
 
     def is_speech(self, pcm: Pcm) -> bool:
         """Judge the next frame: int16, mono, 16 kHz, shape (320,).
@@ -57,15 +69,16 @@ class WebRtcVad:
     """
 
     def __init__(self, aggressiveness: int = 2) -> None:
-        if aggressiveness not in range(len(_WEBRTC_HANGOVER_MS)):
+        if aggressiveness not in _WEBRTC_MODES:
             raise ValueError(f"aggressiveness is 0 to 3, not {aggressiveness}")
         self._vad = webrtcvad.Vad(aggressiveness)
         self.name = f"webrtcvad:{aggressiveness}"
-        self.hangover_ms = _WEBRTC_HANGOVER_MS[aggressiveness]
+        self.hangover_ms = calibrated_hangover_ms(self.name)
+        self.probability = None
 
     def is_speech(self, pcm: Pcm) -> bool:
         """See `Vad.is_speech`."""
-        _check(pcm)
+        check_frame(pcm)
         return bool(self._vad.is_speech(pcm.tobytes(), SAMPLE_RATE))
 
 
@@ -83,11 +96,17 @@ class EnergyVad:
         self.threshold_dbov = threshold_dbov
         self.name = f"energy:{threshold_dbov:g}"
         self.hangover_ms = 0.0
+        self.probability = None
 
     def is_speech(self, pcm: Pcm) -> bool:
         """See `Vad.is_speech`."""
-        _check(pcm)
+        check_frame(pcm)
         return level_dbov(pcm) > self.threshold_dbov
+
+
+def calibrated_hangover_ms(name: str) -> float:
+    """Return how long a detector goes on after speech; 0 if it was not measured."""
+    return _HANGOVER_MS.get(name, 0.0)
 
 
 def level_dbov(pcm: Pcm) -> float:
@@ -105,6 +124,12 @@ def level_dbov(pcm: Pcm) -> float:
     return min(0.0, max(MIN_DBOV, 10.0 * math.log10(power) - 20.0 * math.log10(_OVERLOAD)))
 
 
-def _check(pcm: Pcm) -> None:
+def check_frame(pcm: Pcm) -> None:
+    """Refuse what is not 20 ms at 16 kHz.
+
+    Raises:
+        ValueError: it has another shape or type.
+
+    """
     if pcm.dtype != np.int16 or pcm.shape != (FRAME_SAMPLES,):
         raise ValueError(f"a frame is int16 of shape ({FRAME_SAMPLES},) at 16 kHz, not {pcm.dtype} of {pcm.shape}")

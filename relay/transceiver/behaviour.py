@@ -45,7 +45,9 @@ def behaving(config: TransceiverConfig, asked: str | None) -> TransceiverConfig:
             "this server's agent takes no orders from callers; SIDETONE_BEHAVIOURS=true allows it"
         )
     values = _read(asked)
-    model, floor = config.model, config.floor
+    model = config.model
+    # What is asked must not depend on what a predictor makes of it, nor be mended by an agent that goes on again.
+    floor = replace(config.floor, speculate_ms=None, backchannel_ms=0.0)
     if "think_ms" in values:
         model = replace(model, think_median_ms=values["think_ms"])
     if "think_spread" in values:
@@ -55,7 +57,7 @@ def behaving(config: TransceiverConfig, asked: str | None) -> TransceiverConfig:
         floor = replace(floor, endpoint_silence_ms=silence_ms, pause_ms=min(floor.pause_ms, silence_ms))
     if "barge_in_ms" in values:
         floor = replace(floor, barge_in_ms=values["barge_in_ms"])
-    return replace(config, model=model, floor=floor)
+    return replace(config, model=model, floor=floor, endpointing="silence")
 
 
 def _read(asked: str) -> dict[str, float]:

@@ -10,9 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from relay import encap
 from relay.models import ModelConfig
 from relay.ufrag import check_code, check_keys
+from voice.endpointing import Predictor
 from voice.floor import FloorConfig
 from voice.jitterbuffer import JitterBufferConfig
+from voice.transcript import TranscriptPredictor
 from voice.vad import EnergyVad, Vad, WebRtcVad
+
+ENDPOINTINGS = ("silence", "smart-turn", "transcript", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,11 @@ class TransceiverConfig:
         model: who answers.
         floor: settings of turn-taking; a `detector_hangover_ms` of 0 is replaced by the detector's own.
         jitter: settings of the receive buffer.
-        vad: `webrtcvad` or `energy`.
+        vad: `webrtcvad`, `silero` or `energy`.
         vad_aggressiveness: of `webrtcvad`, 0 … 3.
+        endpointing: what ends a user's turn: `silence`; a silence as long as `smart-turn` or `transcript` advises; or
+            the `model` that listens.
+        endpoint_threshold: probability from which a predictor is believed that a turn is over; None: its own.
         seed: with the order of sessions, decides everything random in the conversation.
         behaviours: whether a caller may ask its call's agent to misbehave (`behaviour`).
         max_sessions: more are refused.
@@ -77,6 +84,8 @@ class TransceiverConfig:
     jitter: JitterBufferConfig = field(default_factory=JitterBufferConfig)
     vad: str = "webrtcvad"
     vad_aggressiveness: int = 2
+    endpointing: str = "silence"
+    endpoint_threshold: float | None = None
     seed: int = 0
     behaviours: bool = False
     max_sessions: int = 200
@@ -91,6 +100,9 @@ class TransceiverConfig:
         check_code(self.code)
         check_keys({self.ufrag_key_id: self.ufrag_key})
         self.make_vad()
+        if self.endpointing not in ENDPOINTINGS:
+            known = ", ".join(ENDPOINTINGS)
+            raise ValueError(f"there is no endpointing {self.endpointing!r}; choose one of {known}")
 
     @property
     def header_keys(self) -> tuple[bytes, ...]:
@@ -104,7 +116,24 @@ class TransceiverConfig:
             return WebRtcVad(self.vad_aggressiveness)
         if self.vad == "energy":
             return EnergyVad()
-        raise ValueError(f"there is no speech detector {self.vad!r}; choose webrtcvad or energy")
+        if self.vad == "silero":
+            from relay.predictors.silero import SileroVad  # noqa: PLC0415 - an optional extra
+
+            return SileroVad()
+        raise ValueError(f"there is no speech detector {self.vad!r}; choose webrtcvad, silero or energy")
+
+    def make_predictor(self) -> Predictor | None:
+        """Make the predictor of ends that all calls share, if turns are ended with one.
+
+        Raises:
+            WeightsError: it, or what runs it, is not installed.
+
+        """
+        if self.endpointing == "smart-turn":
+            from relay.predictors.smart_turn import SmartTurn  # noqa: PLC0415 - an optional extra
+
+            return SmartTurn()
+        return TranscriptPredictor() if self.endpointing == "transcript" else None
 
     def as_json(self) -> str:
         """Everything that shapes a conversation, as a JSON object with sorted keys and without secrets."""

@@ -148,6 +148,9 @@ class Conversation:
             self._apply(self._floor.floor_claimed(time.time_ns()))
         if self._predictions is not None:
             self._predictions.read(text)
+            question = self._floor.endpointer.asked
+            if question is not None and self._predictions.by_words:
+                self._ask(question)
         if final and self._facts.consented:
             self._facts.input("user_text", {"text": text})
 
@@ -305,3 +308,5 @@ class Conversation:
             inputs=json.dumps(event.inputs, sort_keys=True) if event.inputs else None,
         )
         self._on_turn(event)
+        if event.kind == "agent_audio_started" and self._predictions is not None:
+            self._predictions.forget()

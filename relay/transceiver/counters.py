@@ -24,6 +24,8 @@ class Counters(Collector):
         self.closed: Counter[tuple[str, ...]] = Counter()  # who, reason
         self.refused: Counter[str] = Counter()  # offers, by reason
         self.messages: Counter[str] = Counter()  # from clients by data channel, by verdict
+        self.speculations: Counter[str] = Counter()  # answers asked for in advance, by fate
+        self.predictions: Counter[str] = Counter()  # of ends, by fate
         self.skipped_ticks = 0
         self._drops: Counter[str] = Counter()
         self._lateness = [0] * (len(LATENESS_BUCKETS_S) + 1)
@@ -55,6 +57,8 @@ class Counters(Collector):
         yield _family("closed", "Calls that ended", ("who", "reason"), self.closed)
         yield _family("refused_offers", "Offers not answered", ("reason",), _keyed(self.refused))
         yield _family("client_messages", "Data channel messages", ("verdict",), _keyed(self.messages))
+        yield _family("speculations", "Answers asked for in advance", ("fate",), _keyed(self.speculations))
+        yield _family("predictions", "Predictions of the end of a turn", ("fate",), _keyed(self.predictions))
         yield CounterMetricFamily(
             "sidetone_transceiver_skipped_ticks", "Playout ticks given up after a stall", value=self.skipped_ticks
         )

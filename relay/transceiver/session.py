@@ -15,6 +15,7 @@ from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTrans
 
 from relay import encap
 from relay.models import Event, VoiceModel
+from relay.predictors import EndPredictions, PredictorWorker
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.channel import ClientChannel
 from relay.transceiver.clock import PlayoutClock
@@ -60,6 +61,7 @@ class Shared:
     emitter: FactSink
     counters: Counters
     certificate: RTCCertificate
+    predictor: PredictorWorker | None = None
 
 
 class Session:
@@ -111,8 +113,16 @@ class Session:
         self._channel = ClientChannel(self.facts, shared.counters)
         self._realtime = RealtimeEvents(str(session_id), model, self._tell_event, wishes or {})
         self._events = EventsChannel(shared.counters, self._realtime.received, self._realtime.refuse)
+        worker = shared.predictor
         self._conversation = Conversation(
-            make_floor(config, vad), model, self.facts, self._tell_turn, self._agent.is_voiced, self._realtime
+            make_floor(config, vad, worker.predictor if worker else None),
+            model,
+            self.facts,
+            shared.counters,
+            self._tell_turn,
+            self._agent.is_voiced,
+            self._realtime,
+            predictions=EndPredictions(worker) if worker else None,
         )
         self._realtime.control(self._conversation)
         self._steps: set[str] = set()

@@ -19,6 +19,7 @@ from aiortc import RTCCertificate
 from eventlog.ids import RANDOM_BYTES, uuid7
 from relay import opus
 from relay.models import create
+from relay.predictors import PredictorWorker
 from relay.transceiver.behaviour import BehaviourError, behaving
 from relay.transceiver.clock import PlayoutClock
 from relay.transceiver.config import EdgeAddress, TransceiverConfig
@@ -98,15 +99,20 @@ class Transceiver:
         Raises:
             OSError: the address cannot be bound.
             OpusUnavailableError: there is no libopus.
+            WeightsError: the predictor of ends is not installed.
 
         """
         opus.version()
         sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
         create(self.config.model, self.config.seed)  # loads what the model needs now, not at the first call
+        predictor = self.config.make_predictor()
         clock = PlayoutClock(self.counters)
         wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)
         certificate = RTCCertificate.generateCertificate()
-        self._shared = Shared(self.config, wire, self._demux, clock, self._emitter, self.counters, certificate)
+        worker = PredictorWorker(predictor) if predictor else None
+        self._shared = Shared(self.config, wire, self._demux, clock, self._emitter, self.counters, certificate, worker)
+        if worker:
+            worker.start()
         clock.start()
 
     async def answer(
@@ -175,6 +181,8 @@ class Transceiver:
             await asyncio.wait(self._ending)
         await shared.clock.stop()
         shared.wire.close()
+        if shared.predictor:
+            await asyncio.to_thread(shared.predictor.close)
         self._shared = None
 
     def _watch(self, session: Session) -> None:
