@@ -5,6 +5,11 @@ const CALLS = "/v1/realtime/calls";
 const SAMPLE_MS = 1000;
 const REPORT_EVERY = 5; // samples
 const LISTEN_MS = 20;
+const METER_SAMPLES = 2048; // 43 ms at 48 kHz: two looks overlap, so that a late timer misses nothing
+const BLOCK = 128; // samples, 2.7 ms: how exactly a beginning or an end of speech is known
+const PING_MS = 2000;
+const FIRST_PINGS_MS = [0, 200, 400, 600, 800];
+const PONGS_KEPT = 64;
 const LOUD = 0.02; // root mean square, full scale 1: speech is above, a quiet room below
 const REPORTED = new Set(["inbound-rtp", "outbound-rtp", "remote-inbound-rtp", "candidate-pair", "media-playout"]);
 
@@ -37,11 +42,15 @@ export class Call extends EventTarget {
     this.userLevel = meter(this.audio, this.microphone);
     this.channel = connection.createDataChannel("sidetone");
     this.channel.addEventListener("message", ({ data }) => this.told(JSON.parse(data)));
+    this.channel.addEventListener("open", () => {
+      for (const wait of FIRST_PINGS_MS) this.timers.push(setTimeout(() => this.ask(), wait));
+    });
     await connection.setLocalDescription();
     const answer = await this.signal(region, consent, connection.localDescription.sdp);
     if (this.ended) return this.release();
     await connection.setRemoteDescription({ type: "answer", sdp: answer });
     this.timers.push(setInterval(() => this.sample(), SAMPLE_MS), setInterval(() => this.listen(), LISTEN_MS));
+    this.timers.push(setInterval(() => this.ask(), PING_MS));
   }
 
   async signal(region, consent, offer) {
@@ -99,7 +108,23 @@ export class Call extends EventTarget {
     if (message.type === "sidetone.turn") {
       if (message.kind === "agent_audio_started") this.answering = message.turn_id;
       this.say("turn", message);
+    } else if (message.type === "sidetone.pong") {
+      this.answered(message);
     }
+  }
+
+  // What time is it at the relay? Of the last answers the one with the least round trip is the least wrong.
+  ask() {
+    this.tell({ type: "sidetone.ping", client_ns: nowNs() });
+  }
+
+  answered({ client_ns, server_ns }) {
+    const back = nowNs();
+    this.pongs ??= [];
+    this.pongs.push({ offset: (server_ns - (client_ns + back) / 2) / 1e6, error: (back - client_ns) / 2e6 });
+    if (this.pongs.length > PONGS_KEPT) this.pongs.shift();
+    const best = this.pongs.reduce((one, other) => (other.error < one.error ? other : one));
+    this.clock = { clock_offset_ms: best.offset, clock_error_ms: best.error };
   }
 
   tell(message) {
@@ -108,19 +133,19 @@ export class Call extends EventTarget {
 
   // What the listener hears: the two levels, and when an answer became audible here.
   listen() {
-    const user = this.userLevel?.() ?? 0;
-    const agent = this.agentLevel?.() ?? 0;
     const now = performance.now();
-    if (user > LOUD) this.spokeAt = now;
-    if (agent > LOUD) {
-      if (this.answering && this.heard !== this.answering) this.playout(now);
+    const user = this.userLevel?.() ?? SILENT;
+    const agent = this.agentLevel?.() ?? SILENT;
+    if (user.last !== undefined) this.spokeAt = now - user.last;
+    if (agent.first !== undefined) {
+      if (this.answering && this.heard !== this.answering) this.playout(now - agent.first);
     }
-    this.say("levels", { user, agent });
+    this.say("levels", { user: user.level, agent: agent.level });
   }
 
   playout(now) {
     this.heard = this.answering;
-    const values = { turn: this.heard };
+    const values = { turn: this.heard, ...this.clock };
     if (this.spokeAt !== undefined && now > this.spokeAt) values.heard_delay_ms = now - this.spokeAt;
     if (this.bufferMs !== undefined) values.playout_delay_ms = this.bufferMs;
     this.tell({ type: "sidetone.playout", client_ns: nowNs(now), kind: "playout", values });
@@ -157,6 +182,7 @@ export class Call extends EventTarget {
       const client_ns = Math.round(one.timestamp * 1e6);
       this.tell({ type: "sidetone.stats", client_ns, kind: one.type, stream: one.ssrc ?? null, values });
     }
+    if (this.clock) this.tell({ type: "sidetone.stats", client_ns: nowNs(), kind: "clock", stream: null, values: this.clock });
   }
 
   say(type, detail) {
@@ -189,14 +215,30 @@ function stopTracks(stream) {
   for (const track of stream?.getTracks() ?? []) track.stop();
 }
 
-// Returns a function that reads the present root mean square of a stream, 0 to 1.
+const SILENT = { level: 0 };
+
+// Returns a function that looks at the last moments of a stream: its root mean square (0 to 1), and how many ms ago the
+// first and the last block of it that is speech began and ended; undefined where none is.
 function meter(audio, stream) {
   const analyser = audio.createAnalyser();
-  analyser.fftSize = 1024;
+  analyser.fftSize = METER_SAMPLES;
   audio.createMediaStreamSource(stream).connect(analyser);
-  const samples = new Float32Array(analyser.fftSize);
+  const samples = new Float32Array(METER_SAMPLES);
+  const ago = (index) => (1000 * (METER_SAMPLES - index)) / audio.sampleRate;
   return () => {
     analyser.getFloatTimeDomainData(samples);
-    return Math.sqrt(samples.reduce((sum, one) => sum + one * one, 0) / samples.length);
+    let total = 0;
+    let first;
+    let last;
+    for (let start = 0; start < METER_SAMPLES; start += BLOCK) {
+      let power = 0;
+      for (let index = start; index < start + BLOCK; index += 1) power += samples[index] ** 2;
+      total += power;
+      if (Math.sqrt(power / BLOCK) > LOUD) {
+        first ??= ago(start);
+        last = ago(start + BLOCK);
+      }
+    }
+    return { level: Math.sqrt(total / METER_SAMPLES), first, last };
   };
 }
