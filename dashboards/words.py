@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 UNKNOWN: Final = "—"
+DIGITAL_SILENCE_DBOV: Final = -127
 _THOUSAND: Final = 1000
 _MINUTE_S: Final = 60
 
@@ -56,3 +57,22 @@ def when(at_ns: int) -> datetime:
 def kind(name: str) -> str:
     """Return the name of a fact or an error in words, `late response`."""
     return name.replace("_", " ")
+
+
+def leg(name: str) -> str:
+    """Return a leg as its two ends, `client ⇄ edge`."""
+    return name.replace("_", " ⇄ ")
+
+
+def level(dbov: float | None) -> str:
+    """Return an audio level, `-34 dBov`; digital silence by its name."""
+    if dbov is None:
+        return UNKNOWN
+    return "digital silence" if dbov <= DIGITAL_SILENCE_DBOV else f"{dbov:.0f} dBov"
+
+
+def thinned(kept: int | None, packets: int | None) -> str:
+    """Return what to add to a caption where packet facts were thinned; nothing where all were kept."""
+    if not kept or not packets or kept >= packets:
+        return ""
+    return f" · packet facts thinned: {kept / packets * 100:.0f} % kept, counts exact, jitter estimated"

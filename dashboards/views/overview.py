@@ -20,21 +20,41 @@ Records = Sequence[dict[str, Any]]
 
 def page() -> None:
     """Show the page."""
+    asked = st.query_params
+    fixed = bool(asked.get("from") and asked.get("to"))
     top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     with top:
         st.markdown("## Overview")
-        span = st.segmented_control(
-            "Window", list(RANGES), default=DEFAULT_RANGE, required=True, key="range", bind="query-params"
+        if fixed:
+            # The ranges end now: none of them is what is shown.
+            span = st.segmented_control("Window", list(RANGES), default=None, key="leave", on_change=_leave)
+        else:
+            span = st.segmented_control(
+                "Window", list(RANGES), default=DEFAULT_RANGE, required=True, key="range", bind="query-params"
+            )
+        live = st.toggle(
+            "Live",
+            value=True,
+            key="live",
+            bind="query-params",
+            help=f"Refresh every {_REFRESH_S} s",
+            disabled=fixed,
         )
-        live = st.toggle("Live", value=True, key="live", bind="query-params", help=f"Refresh every {_REFRESH_S} s")
-    asked = st.query_params
-    fixed = bool(asked.get("from") and asked.get("to"))
 
     @st.fragment(run_every=_REFRESH_S if live and not fixed else None)
     def body() -> None:
         guarded(lambda: _show(str(span or DEFAULT_RANGE)))
 
     body()
+
+
+def _leave() -> None:
+    """Go from the window that the address fixes to the range that was chosen."""
+    chosen = st.session_state.get("leave")
+    for name in ("from", "to"):
+        st.query_params.pop(name, None)
+    if chosen:
+        st.session_state["range"] = st.query_params["range"] = chosen
 
 
 def _show(span: str) -> None:
@@ -53,6 +73,7 @@ def _show(span: str) -> None:
         f"{words.moment(shown.from_ns)} to {words.moment(shown.to_ns)}"
         + (f" · {', '.join(chosen)}" if chosen else " · all regions")
         + (" · live" if shown.live else " · fixed by the address")
+        + words.thinned(total.get("uplink_kept"), total.get("uplink_packets"))
     )
     if not regions:
         _empty(shown)
@@ -88,6 +109,11 @@ def _show(span: str) -> None:
     with right, st.container(border=True):
         _recent(shown, chosen)
     _table(regions)
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(border=True):
+        _legs(shown, chosen)
+    with right, st.container(border=True):
+        _silence(shown, chosen)
 
 
 def _regions(known: list[str]) -> list[str]:
@@ -238,6 +264,58 @@ def _table(regions: Records) -> None:
             "Latency p50 to p99 over n answered turns, at the relay; * fewer than 100 turns behind p99. Loss ↑ "
             "client to edge, ↓ as clients report it. Jitter is |D| at the edge."
         )
+
+
+def _legs(shown: Window, chosen: list[str]) -> None:
+    st.markdown("#### Round trips by leg")
+    legs = ask("legs", from_=shown.from_ns, to=shown.to_ns, region=chosen).records()
+    if not legs:
+        st.caption("No round trip was measured in this window.")
+        return
+    st.caption("Client ⇄ edge ⇄ transceiver, as the edge and the transceiver measured it; probes belong to no call.")
+    st.dataframe(
+        [
+            {
+                "region": row["region"],
+                "leg": words.leg(row["leg"]),
+                "method": row["method"],
+                "to": row["remote_region"] or words.UNKNOWN,
+                "n": row["samples"],
+                "calls": row["calls"],
+                "p50": words.ms(row["rtt_p50_ms"]),
+                "p95": words.ms(row["rtt_p95_ms"]),
+                "max": words.ms(row["rtt_max_ms"]),
+            }
+            for row in sorted(legs, key=lambda row: (row["region"], row["leg"], row["method"]))
+        ],
+        hide_index=True,
+    )
+
+
+def _silence(shown: Window, chosen: list[str]) -> None:
+    st.markdown("#### One side silent")
+    sides = ask("silence", from_=shown.from_ns, to=shown.to_ns, region=chosen, one_way=True, limit=_RECENT).records()
+    if not sides:
+        st.caption("No call with 20 s of silence on one side while the other was heard.")
+        return
+    st.caption("20 s or more without a sound while packets came and the other side was heard; digital: -127 dBov.")
+    st.dataframe(
+        [
+            {
+                "call": f"session?session={side['session_id']}",
+                "region": side["region"],
+                "side": side["side"],
+                "silent for": words.duration(side["longest_s"] * 1000),
+                "loudest": words.level(side["longest_loudest_dbov"]),
+                "silent packets": words.percent(side["silent_share"], 0),
+            }
+            for side in sides
+        ],
+        hide_index=True,
+        column_config={
+            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{8})$", width="small"),
+        },
+    )
 
 
 page()

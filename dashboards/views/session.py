@@ -103,6 +103,11 @@ def _show(session: str) -> None:
         _errors(call, errors)
     with st.container(border=True):
         _waterfall(falls)
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(border=True):
+        _legs(around)
+    with right, st.container(border=True):
+        _levels(call, around)
     _details(session, call, streams)
 
 
@@ -168,6 +173,7 @@ def _timeline(session: str, call: dict[str, Any], errors: Records) -> None:
     st.caption(
         f"n = {words.count(sum(row['packets'] for row in packets))} packets at all taps; {together}. ↑ to the agent, "
         "↓ to the caller. Scroll over the chart, or drag its slider, to zoom."
+        + words.thinned(call["packets_kept"], call["packets"])
     )
     st.echarts_chart(
         voices.timeline(
@@ -224,6 +230,59 @@ def _errors(call: dict[str, Any], errors: Records) -> None:
             "side": st.column_config.TextColumn(width="small"),
         },
     )
+
+
+def _legs(around: dict[str, Any]) -> None:
+    st.markdown("#### Round trips by leg")
+    legs = ask("legs", **around).records()
+    if not legs:
+        st.caption("None was measured in this call.")
+        return
+    st.dataframe(
+        [
+            {
+                "leg": words.leg(row["leg"]),
+                "method": row["method"],
+                "n": row["samples"],
+                "min": words.ms(row["rtt_min_ms"]),
+                "p50": words.ms(row["rtt_p50_ms"]),
+                "p95": words.ms(row["rtt_p95_ms"]),
+                "max": words.ms(row["rtt_max_ms"]),
+            }
+            for row in legs
+        ],
+        hide_index=True,
+    )
+
+
+def _levels(call: dict[str, Any], around: dict[str, Any]) -> None:
+    st.markdown("#### Heard at the edge")
+    sides = ask("silence", **around).records()
+    if not any(side["levels"] for side in sides):
+        st.caption("No packet at the edge told its audio level (RFC 6464).")
+        return
+    for side in sides:
+        if side["one_way"]:
+            since_s = max(0.0, (side["longest_from_ns"] - call["began_ns"]) / 1e9)  # seconds begin before the call does
+            st.warning(
+                f"The {side['side']} was silent for {words.duration(side['longest_s'] * 1000)} from {since_s:.0f} s on "
+                f"({words.level(side['longest_loudest_dbov'])}) while packets came and the other side was heard.",
+                icon=":material/mic_off:",
+            )
+    st.dataframe(
+        [
+            {
+                "side": side["side"],
+                "packets": side["packets"],
+                "silent": words.percent(side["silent_share"], 0),
+                "loudest": words.level(side["loudest_dbov"]),
+                "longest silence": words.duration(side["longest_s"] * 1000),
+            }
+            for side in sides
+        ],
+        hide_index=True,
+    )
+    st.caption("From the levels that packets carry in the clear (RFC 6464); silent is -60 dBov or below.")
 
 
 def _details(session: str, call: dict[str, Any], streams: Records) -> None:

@@ -242,6 +242,7 @@ def _network(call: Call, region: Region, until: float, rng: random.Random) -> No
                 lost=lost,
                 transit_delta_us=round(rng.gauss(0, region.jitter_ms) * 1000),
                 reordered=rng.random() < region.loss / 5,
+                audio_level_dbov=-25 - seq % 7 if seq % 400 < 160 else -127,
             )
             if rng.random() < region.loss / 8:
                 call.packet(tap, seq, at + 0.5, stream=stream, duplicate=True, transit_delta_us=None)

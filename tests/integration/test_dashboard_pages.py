@@ -195,6 +195,20 @@ def test_overview_in_a_browser(page: Page, dashboard: str, answers: dict[str, li
     no_trouble(page)
 
 
+def test_from_a_fixed_window_back_to_one_that_ends_now(browser: Browser, dashboard: str) -> None:
+    with contextlib.closing(browser.new_page()) as page:
+        page.set_default_timeout(60_000)
+        page.goto(f"{dashboard}/?from={WINDOW['from']}&to={WINDOW['to']}")
+        expect(page.get_by_text("fixed by the address")).to_be_visible(timeout=60_000)
+        chosen = page.locator("[data-testid='stButtonGroup'] button[aria-checked='true']")
+        expect(chosen).to_have_count(0)
+        page.get_by_test_id("stButtonGroup").get_by_text("6h").click()
+        expect(page.get_by_text("· live")).to_be_visible(timeout=60_000)
+        expect(chosen).to_have_text("6h")
+        page.wait_for_url("**range=6h**", timeout=60_000)
+        assert "from=" not in page.url
+
+
 def test_session_in_a_browser(page: Page, dashboard: str, answers: dict[str, list[dict[str, Any]]]) -> None:
     call = answers["sessions"][0]
     page.goto(f"{dashboard}/session?session={call['session_id']}")
