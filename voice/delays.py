@@ -2,7 +2,8 @@
 
 Transit is arrival minus media time: its absolute value means nothing (two clocks), its differences do. The smallest
 transit of the last seconds is the base; a packet's delay is its transit above the base (PDV, RFC 5481 §4.2). Because
-the base is windowed, a drift between the two clocks or a new route moves it along.
+the base is windowed, a drift between the two clocks or a new route moves it along. The quantile has a long memory, so
+that rare long delays are counted on while they go on; once none has come in the window, they are over.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 _MS: Final = 1_000_000
 _BUCKET_MS: Final = 5
 _BUCKET_NS: Final = _BUCKET_MS * _MS
-_HALF_WINDOW_NS: Final = 5_000_000_000  # the base is the minimum of the last 5 to 10 s
+_HALF_WINDOW_NS: Final = 5_000_000_000  # the base is the minimum, and the target at most the maximum, of 5 to 10 s
 _RESCALE: Final = 1e9
 
 
@@ -43,6 +44,8 @@ class Delays:
         self._window_start_ns: int | None = None
         self._minimum_ns = 0
         self._previous_minimum_ns: int | None = None
+        self._maximum_ns = 0
+        self._previous_maximum_ns: int | None = None
         self._histogram_base_ns = 0
         self.base_ns: int | None = None
         """Smallest recent transit; None before the first packet."""
@@ -58,7 +61,7 @@ class Delays:
         if self._weight > _RESCALE:
             self._weights = [weight / self._weight for weight in self._weights]
             self._weight = 1.0
-        self.target_ms = min(self._max_ms, max(self._min_ms, self._quantile_ms()))
+        self.target_ms = min(self._max_ms, max(self._min_ms, min(self._quantile_ms(), self._recent_ms())))
 
     def _quantile_ms(self) -> float:
         rest = self._tail * sum(self._weights)
@@ -68,15 +71,24 @@ class Delays:
                 return float((bucket + 1) * _BUCKET_MS)
         return 0.0
 
+    def _recent_ms(self) -> float:
+        """Longest delay in the window, rounded up as the quantile is; no bound before the window is full once."""
+        if self._previous_maximum_ns is None:
+            return self._max_ms
+        above_ns = max(self._previous_maximum_ns, self._maximum_ns) - self._histogram_base_ns
+        return float((above_ns // _BUCKET_NS + 1) * _BUCKET_MS)
+
     def _move_base(self, transit_ns: int, now_ns: int) -> None:
         if self.base_ns is None or self._window_start_ns is None:
-            self.base_ns = self._minimum_ns = self._histogram_base_ns = transit_ns
+            self.base_ns = self._minimum_ns = self._maximum_ns = self._histogram_base_ns = transit_ns
             self._window_start_ns = now_ns
             return
         if now_ns - self._window_start_ns >= _HALF_WINDOW_NS:
             self._previous_minimum_ns, self._minimum_ns = self._minimum_ns, transit_ns
+            self._previous_maximum_ns, self._maximum_ns = self._maximum_ns, transit_ns
             self._window_start_ns = now_ns
         self._minimum_ns = min(self._minimum_ns, transit_ns)
+        self._maximum_ns = max(self._maximum_ns, transit_ns)
         previous = self._previous_minimum_ns
         self.base_ns = self._minimum_ns if previous is None else min(previous, self._minimum_ns)
         # Delays were counted above the old base: keep them where they are in time.

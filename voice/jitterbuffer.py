@@ -71,13 +71,13 @@ class JitterBufferConfig:
     start_ms: float = 40.0
     min_ms: float = 20.0
     max_ms: float = 240.0
-    quantile: float = 0.97
-    forget: float = 0.995
+    quantile: float = 0.98
+    forget: float = 0.998
     conceal_ms: float = 100.0
     capacity: int = 100
     adapt_ms: float = 60.0
-    far_ms: float = 60.0
-    urgent_ms: float = 120.0
+    far_ms: float = 150.0
+    urgent_ms: float = 300.0
     stall_ms: float = 500.0
     repair_ms: float = 10_000.0
     resync_ms: float = 1000.0

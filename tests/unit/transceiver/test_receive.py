@@ -21,6 +21,7 @@ FRAME_NS = 20_000_000
 UTC_NS = 1_760_000_000_000_000_000
 SSRC = 99
 PAYLOAD_TYPE = 111
+FIXED = JitterBufferConfig(start_ms=60.0, min_ms=60.0, max_ms=60.0)  # no tick is put in or stretched
 
 
 class Uplink:
@@ -62,7 +63,7 @@ class Uplink:
 
 @pytest.mark.parametrize("lost", [{50}, {30, 60, 61, 90}, set(range(40, 180, 20))])
 def test_a_lost_packet_costs_exactly_one_frame(lost: set[int]) -> None:
-    uplink = Uplink()
+    uplink = Uplink(FIXED)
     uplink.run(lost)
     kinds = uplink.kinds()
     made_up = {number for number, kind in kinds.items() if kind in ("concealed", "fec_recovered")}
@@ -71,8 +72,7 @@ def test_a_lost_packet_costs_exactly_one_frame(lost: set[int]) -> None:
 
 
 def test_in_band_redundancy_is_used_and_sounds_like_what_was_lost() -> None:
-    fixed = JitterBufferConfig(start_ms=60.0, min_ms=60.0, max_ms=60.0)
-    whole, holed = Uplink(fixed), Uplink(fixed)
+    whole, holed = Uplink(FIXED), Uplink(FIXED)
     lost = set(range(20, 180, 10))
     original = {frame.audio_ms: frame.pcm for frame in whole.run(set()) if frame is not None}
     repaired = {frame.audio_ms: frame for frame in holed.run(lost) if frame is not None}
