@@ -1,10 +1,11 @@
 """Voice models behind one protocol.
 
-`protocol` says what the transceiver asks of a model, `echo` and `scripted` are two of them, `catalogue` makes one by
-name. A new model is a class derived from `Model` and one line in the catalogue.
+`protocol` says what the transceiver asks of a model; `echo`, `scripted` and `openai_realtime` are three of them;
+`catalogue` makes one by name. A new model is a class derived from `Model` and one line in the catalogue.
 """
 
-from relay.models.catalogue import NAMES, ModelConfig, create
+from relay.models.catalogue import NAMES, Application, ModelConfig, create, environment_key
+from relay.models.openai_session import OpenAIConfig
 from relay.models.protocol import (
     FRAME_MS,
     FRAME_SAMPLES,
@@ -28,6 +29,7 @@ __all__ = [
     "FRAME_SAMPLES",
     "NAMES",
     "SAMPLE_RATE",
+    "Application",
     "Audio",
     "Event",
     "FirstToken",
@@ -36,10 +38,12 @@ __all__ = [
     "ModelError",
     "ModelListener",
     "ModelOutput",
+    "OpenAIConfig",
     "Pcm",
     "ToolEnded",
     "ToolStarted",
     "Transcript",
     "VoiceModel",
     "create",
+    "environment_key",
 ]

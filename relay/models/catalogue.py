@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 
 from relay.models.echo import EchoModel
-from relay.models.protocol import VoiceModel
+from relay.models.openai_realtime import OpenAIRealtimeModel
+from relay.models.openai_session import OpenAIConfig
+from relay.models.protocol import ModelError, VoiceModel
 from relay.models.scripted import ScriptedModel
 
 
@@ -23,6 +26,7 @@ class ModelConfig:
         think_median_ms: `scripted`, `echo`: median of the log-normal time from request to first audio.
         think_sigma: standard deviation of the logarithm of that time; 0 makes it constant.
         token_share: part of the think time after which the first token comes, 0 … 1.
+        openai: `openai_realtime`: which API, and how it is set.
 
     """
 
@@ -31,6 +35,7 @@ class ModelConfig:
     think_median_ms: float = 350.0
     think_sigma: float = 0.35
     token_share: float = 0.6
+    openai: OpenAIConfig = field(default_factory=OpenAIConfig)
 
     def __post_init__(self) -> None:
         """Refuse a name that is not in the catalogue, and times that cannot be."""
@@ -40,16 +45,49 @@ class ModelConfig:
             raise ValueError("a model's think time must not be negative, and token_share lies within 0 … 1")
 
 
-def create(config: ModelConfig, session_seed: int) -> VoiceModel:
-    """Make the model of one call."""
-    return _MAKERS[config.name](config, np.random.default_rng((config.seed, session_seed)))
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What the application that calls brings with it.
+
+    Attributes:
+        session: fields of a Realtime session that it asks for.
+        bearer: its own token for the model, in no text that is made of this.
+
+    """
+
+    session: Mapping[str, Any] = field(default_factory=dict)
+    bearer: str | None = field(default=None, repr=False)
 
 
-_MAKERS: Final[dict[str, Callable[[ModelConfig, np.random.Generator], VoiceModel]]] = {
-    "echo": lambda config, rng: EchoModel(
+def create(config: ModelConfig, session_seed: int, application: Application | None = None) -> VoiceModel:
+    """Make the model of one call.
+
+    Raises:
+        ModelError: it needs a key, and there is none.
+
+    """
+    rng = np.random.default_rng((config.seed, session_seed))
+    return _MAKERS[config.name](config, rng, application or Application())
+
+
+def environment_key() -> str | None:
+    """Return the key for OpenAI's API; from the environment only, so that no file or fact ever has it."""
+    return os.environ.get("SIDETONE_OPENAI_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
+
+
+def _openai(config: ModelConfig, _rng: np.random.Generator, application: Application) -> VoiceModel:
+    key = (application.bearer if config.openai.hand_on else None) or environment_key()
+    if key is None and not config.openai.hand_on:
+        raise ModelError("openai_realtime needs a key: set SIDETONE_OPENAI_API_KEY or OPENAI_API_KEY")
+    return OpenAIRealtimeModel(config.openai, key, application.session)
+
+
+_MAKERS: Final[dict[str, Callable[[ModelConfig, np.random.Generator, Application], VoiceModel]]] = {
+    "openai_realtime": _openai,
+    "echo": lambda config, rng, _application: EchoModel(
         rng, think_median_ms=config.think_median_ms, think_sigma=config.think_sigma, token_share=config.token_share
     ),
-    "scripted": lambda config, rng: ScriptedModel(
+    "scripted": lambda config, rng, _application: ScriptedModel(
         rng, think_median_ms=config.think_median_ms, think_sigma=config.think_sigma, token_share=config.token_share
     ),
 }

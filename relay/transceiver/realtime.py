@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from relay.models import Event, ToolEnded, ToolStarted, Transcript, VoiceModel
-from relay.transceiver.story import Story, default_session, merged
+from relay.models.openai_session import merged
+from relay.transceiver.story import Story, default_session
 from voice.turns import TurnEvent
 
 _IN_BY_MEDIA: Final = "input_audio_buffer.append"

@@ -210,14 +210,5 @@ def default_session(call_id: str, model: str) -> dict[str, Any]:
     }
 
 
-def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a session with an update's fields in it: objects are merged, anything else is replaced."""
-    result = dict(old)
-    for name, value in new.items():
-        known = result.get(name)
-        result[name] = merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
 def _item_in(response: Response) -> dict[str, Any]:
     return {"response_id": response.id, "output_index": 0}
