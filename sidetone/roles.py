@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from sidetone import process
 from sidetone.addresses import follow_in_background, resolve, resolve_all
-from sidetone.serving import address_problem, bind, serve
+from sidetone.endpoints import announced
+from sidetone.serving import address_problem, bind, local_url, serve
 from sidetone.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -125,11 +126,11 @@ def run_edge(settings: Settings, name: str) -> None:
     except OSError as error:
         raise SettingsError(f"edge {name}: {address_problem(error, bind_host, mine.port, 'edges')}") from None
     with ExitStack() as ending:
-        if settings.edge_port is not None:
-            try:
-                ending.enter_context(edge_endpoint.serving(edge, settings.edge_port))
-            except OSError as error:
-                raise SettingsError(address_problem(error, "127.0.0.1", settings.edge_port, "edge_port")) from None
+        try:
+            port = ending.enter_context(edge_endpoint.serving(edge, settings.edge_port))
+        except OSError as error:
+            raise SettingsError(address_problem(error, "127.0.0.1", settings.edge_port, "edge_port")) from None
+        ending.enter_context(announced(settings.data_dir, "edge", mine.name, mine.region, f"http://127.0.0.1:{port}"))
         process.prefer_voice()
         emitter.start()
         ending.callback(emitter.close)
@@ -212,7 +213,8 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         serving = asyncio.create_task(serve(create_app(transceiver), sock, settings, stop))
         process.settle_memory()
         process.notify_ready()
-        await serving
+        with announced(settings.data_dir, "transceiver", mine.code, settings.transceiver_region, local_url(sock)):
+            await serving
     finally:
         ending.set()
         await transceiver.aclose()

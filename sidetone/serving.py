@@ -37,6 +37,13 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
     return sock
 
 
+def local_url(sock: socket.socket) -> str:
+    """Return where this machine reaches what listens on a bound socket."""
+    host, port = sock.getsockname()[:2]
+    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{local}:{port}"
+
+
 def address_problem(error: OSError, host: str, port: int, setting: str) -> str:
     """Say why an address could not be had, and what to do."""
     flag, env = setting.replace("_", "-"), setting.upper()

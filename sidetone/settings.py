@@ -149,8 +149,9 @@ class Settings(BaseSettings):
     dashboard_host: BindHost = Field("127.0.0.1", description="Where the dashboard listens.")
     dashboard_port: Port = Field(8501, description="Port of the dashboard.")
     collector_port: Port = Field(8091, description="Port of the collector's health and metrics, loopback only.")
-    edge_port: Port | None = Field(
-        None, description="Port of an edge's health and metrics, loopback only; not served if unset."
+    edge_port: Port = Field(
+        0,
+        description="Port of an edge's health and metrics, loopback only; any free one if 0.",
     )
     token: SecretStr | None = Field(
         None, description="Token that callers, programs and browsers must have; required to listen beyond loopback."

@@ -39,6 +39,10 @@ class Peer(Protocol):
     def edge(self) -> EdgeAddress:
         """The edge by which the call enters."""
 
+    @property
+    def remote(self) -> Client | None:
+        """The client's address that the session sends to, once it is connected."""
+
     def authentic(self, message: aioice_stun.Message) -> bool:
         """Whether a request carries this session's MESSAGE-INTEGRITY and what else a check must carry."""
 
@@ -151,7 +155,9 @@ class Demux:
         if previous is not None:  # the address changed hands, as behind a NAT that reuses ports
             self._clients[previous].pop(client, None)
         if len(addresses) >= ADDRESSES_PER_SESSION:
-            oldest, _ = addresses.popitem(last=False)
+            # The address in use stays: a recorded request sent again from many others must not silence the client.
+            oldest = next(known for known in addresses if known != peer.remote)
+            del addresses[oldest]
             self._by_client.pop((peer.edge.name, oldest), None)
         addresses[client] = None
         self._by_client[key] = peer

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sidetone.cli import answers, calls, doctor, output, pipeline, roles, stack
+from sidetone.cli import answers, calls, doctor, output, pipeline, roles, stack, top
 from sidetone.demo.callers import CallersError
 from sidetone.settings import SettingsError
 from sidetone.stack.child import StackError
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (stack, calls, answers, pipeline, doctor, roles):
+for part in (stack, calls, top, answers, pipeline, doctor, roles):
     part.register(app)
 
 
