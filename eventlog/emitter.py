@@ -101,6 +101,11 @@ class Emitter:
         """Damaged spools that were moved out of the way since the start."""
         return self._spooling.set_aside if self._spooling is not None else 0
 
+    @property
+    def spools_deleted(self) -> int:
+        """Damaged spools that were deleted since the start, because there were too many of them, or too large ones."""
+        return self._spooling.deleted if self._spooling is not None else 0
+
     def add(self, fact: FactType, /, *, session_id: bytes, region: str, observed_ns: int, **columns: object) -> None:
         """Add one fact. Nullable columns may be left out and are NULL then; map columns take a mapping.
 

@@ -36,6 +36,9 @@ _SUFFIX: Final = ".sqlite"
 _UNLIMITED: Final = 1 << 62
 _FOREVER_S: Final = 1e9
 _PARTITIONS_FILE: Final = "partitions"
+_DAMAGED: Final = ".damaged"
+DAMAGED_AT_MOST: Final = 8
+"""Damaged spools kept for a person to look at: a disk that fails would fill itself with them."""
 
 
 @dataclass(slots=True)
@@ -138,7 +141,7 @@ class Spool:
     async def set_aside(self) -> Path:
         """Move a damaged file out of the way, for a person to look at, and let go of it; return where it is."""
         await self._log.aclose()
-        aside = self.path.with_name(f"{self.path.name}.damaged")
+        aside = self.path.with_name(f"{self.path.name}{_DAMAGED}")
         for path in self._files():
             with contextlib.suppress(OSError):
                 path.rename(path.with_name(path.name.replace(self.path.name, aside.name)))
@@ -197,6 +200,35 @@ class SpoolFolder:
                     found.append(Spool(path, lock))
         except OSError as error:
             _logger.warning("spools in %s cannot be looked for: %s", self.folder, error)
+        return found
+
+    def delete_damaged(self) -> int:
+        """Delete the oldest damaged spools beyond `DAMAGED_AT_MOST`, or beyond `max_bytes`; return how many.
+
+        What cannot be deleted is left.
+        """
+        try:
+            spools = sorted(
+                (max(file.stat().st_mtime_ns for file in files), sum(file.stat().st_size for file in files), files)
+                for files in self._damaged().values()
+            )
+            size, gone = sum(taken for _, taken, _ in spools), 0
+            for _, taken, files in spools:
+                if len(spools) - gone <= DAMAGED_AT_MOST and size <= self.max_bytes:
+                    break
+                for file in files:
+                    file.unlink(missing_ok=True)
+                size, gone = size - taken, gone + 1
+        except OSError as error:
+            _logger.warning("damaged spools in %s cannot be deleted: %s", self.folder, error)
+            return 0
+        return gone
+
+    def _damaged(self) -> dict[str, list[Path]]:
+        """Return the files of each damaged spool."""
+        found: dict[str, list[Path]] = {}
+        for file in self.folder.glob(f"*{_SUFFIX}{_DAMAGED}*"):
+            found.setdefault(file.name.partition(_DAMAGED)[0], []).append(file)
         return found
 
     @property

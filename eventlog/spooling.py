@@ -60,12 +60,13 @@ class Spooling:
     Attributes:
         problem: why the disk takes no more chunks at present, as a reason of shedding; None while it does.
         set_aside: damaged spools found so far.
+        deleted: of them, and of those found by earlier processes, how many were deleted to make room.
 
     """
 
     def __init__(self, folder: SpoolFolder, backlog: Backlog) -> None:
         self.problem: str | None = None
-        self.set_aside = 0
+        self.set_aside = self.deleted = 0
         self._folder = folder
         self._backlog = backlog
         self._own: Source | None = None
@@ -214,6 +215,7 @@ class Spooling:
         source.gone = True
         self.set_aside += 1
         aside = await source.spool.set_aside()
+        self.deleted += self._folder.delete_damaged()
         lost = {name: rows for name, rows in self._own_rows.items() if rows > 0} if source.mine else {}
         _logger.error(
             "a spool is damaged (%s); it is now %s. %s",

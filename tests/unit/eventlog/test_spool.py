@@ -17,6 +17,7 @@ from eventlog import Account, Emitter, LogUnavailableError, Record, RefusedError
 from eventlog.audit import Audit, audit
 from eventlog.port import TopicPartition
 from eventlog.schema import FACTS
+from eventlog.spool import DAMAGED_AT_MOST, SpoolFolder
 from tests.golden.eventlog import make
 
 TURN, LEG = FACTS["turn"], FACTS["leg"]
@@ -240,6 +241,42 @@ async def test_a_damaged_spool_is_moved_aside(place: Place, how: str, caplog: py
     assert len(place.files("*.sqlite.damaged")) == 1
     assert "is damaged" in caplog.text
     assert (await numbers(place))[-1] == 1_000
+
+
+async def test_damaged_spools_are_kept_up_to_a_number_and_a_size(place: Place) -> None:
+    place.spools.mkdir()
+
+    def leave(name: str, size: int) -> None:
+        for ending in ("", "-wal"):
+            (place.spools / f"{name}.sqlite.damaged{ending}").write_bytes(bytes(size // 2))
+
+    def left() -> list[str]:
+        return sorted({path.name.partition(".")[0] for path in place.spools.glob("*.damaged*")})
+
+    folder = SpoolFolder(place.spools, 10_000)
+    for number in range(DAMAGED_AT_MOST + 2):
+        leave(f"{number:02}", 100)
+    assert folder.delete_damaged() == 2
+    assert left() == [f"{number:02}" for number in range(2, DAMAGED_AT_MOST + 2)]
+    leave("99", 9_500)
+    place.spools.joinpath("whole.sqlite").write_bytes(bytes(50_000))
+    assert folder.delete_damaged() == 3
+    assert left() == ["05", "06", "07", "08", "09", "99"]
+    assert folder.delete_damaged() == 0
+    leave("broken", 10)
+    place.away = "refuses"
+    edge = place.emitter(spool_max_bytes=9_900)
+    edge.start()
+    add(edge, 0, 10)
+    wait_until(lambda: spooled(edge) == 10)
+    edge.close(PATIENCE_S)
+    damage(next(path for path in place.files() if path.stem != "whole"), "overwritten")
+    following = place.emitter(spool_max_bytes=9_900)
+    following.start()
+    wait_until(lambda: following.spools_set_aside)
+    following.close(PATIENCE_S)
+    assert following.spools_deleted
+    assert "05" not in left()
 
 
 async def test_a_spool_damaged_while_in_use_is_accounted_for(place: Place) -> None:
