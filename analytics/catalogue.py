@@ -66,12 +66,28 @@ _METRICS: Final = (
     Metric(
         "listener_latency",
         _LATENCY,
-        "Estimate of what the caller waited: response latency + network up + network down + the client's receive "
-        "buffer. Each way of the network is half of the median round trip within 15 s of the turn (symmetric "
-        "assumed): client to edge plus edge to transceiver, or else client to transceiver. The receive buffer is the "
-        "growth of W3C jitterBufferDelay ÷ growth of jitterBufferEmittedCount. NULL if any part is unknown.",
+        "What the caller waited, by its own ear: from the last voiced sample at its microphone to the first voiced "
+        "sample of the answer that it played, both by its own clock, where the client tells (method `client`). Else "
+        "an estimate: response latency + network up + network down + the client's receive buffer. Up is half of the "
+        "least round trip within 15 s of the turn (the acoustic end is timed as if undelayed), down half of the "
+        "median one and the codec's look-ahead of 6.5 ms (symmetric assumed): client to edge plus edge to "
+        "transceiver, or else client to transceiver. The receive buffer is the growth of W3C jitterBufferDelay ÷ "
+        "growth of jitterBufferEmittedCount, or else this answer's own wait. NULL if any part is unknown. Version 1 "
+        "knew the estimate only, with half of the median round trip both ways, this answer's own wait first, and no "
+        "look-ahead.",
         "ms",
-        "W3C webrtc-stats; Sidetone",
+        "W3C webrtc-stats; RFC 7845 §4.2; Sidetone",
+        version=2,
+    ),
+    Metric(
+        "clock_error",
+        _LATENCY,
+        "How wrong the comparison of the client's clock with the relay's may be: half of the least round trip among "
+        "the client's pings on the data channel. The ways up and down that rest on it are wrong by at most this, in "
+        "opposite directions; the listener's latency is not, for it is taken by one clock. NULL if the client "
+        "did not compare.",
+        "ms",
+        "RFC 5905 §8 (offset and delay), the reply being immediate",
     ),
     Metric(
         "latency_parts",
@@ -199,10 +215,11 @@ _METRICS: Final = (
         "missed_barge_in",
         _ERRORS,
         "The user spoke up for 200 ms or more into the agent's speech, neither as a backchannel nor after a cut-in, "
-        "and the agent went on until the user had stopped or for 2 s. Right-censored: such cases have no stop "
-        "latency and would bias its percentiles if dropped, so they are counted apart. Speech of 1 s or more is no "
-        "backchannel, whatever the relay took it for (version 1 believed the relay, and looked only beyond the "
-        "answer's first second).",
+        "and the agent went on until the user had stopped or for 2 s. An agent that gave way within 2 s of the "
+        "user's onset did not miss it, even if the user had just drawn breath. Right-censored: such cases have no "
+        "stop latency and would bias its percentiles if dropped, so they are counted apart. Speech of 1 s or more is"
+        " no backchannel, whatever the relay took it for (version 1 believed the relay, looked only beyond the "
+        "answer's first second, and counted breaths).",
         "count; rate per turn",
         "Full-Duplex-Bench v1.5 (arXiv 2507.23159)",
         version=2,

@@ -33,10 +33,10 @@ SELECT
     coalesce(heard_ms, estimate_ms) AS listener_ms,
     multiIf(isNotNull(heard_ms), 'client', isNotNull(estimate_ms), 'estimate', NULL) AS method,
     h.heard_ms AS heard_ms,
-    t.response_ms + 2 * w.one_way_ms + w.playout_ms AS estimate_ms,
+    t.response_ms + w.uplink_ms + w.downlink_ms + w.playout_ms AS estimate_ms,
     t.response_ms AS response_ms,
-    (toUnixTimestamp64Nano(t.user_stopped_ns) - toUnixTimestamp64Nano(h.heard_ns)) / 1e6 + h.heard_ms AS uplink_ms,
-    (toUnixTimestamp64Nano(h.heard_ns) - toUnixTimestamp64Nano(t.agent_started_ns)) / 1e6 AS downlink_ms,
+    h.uplink_ms AS uplink_ms,
+    h.downlink_ms AS downlink_ms,
     h.clock_error_ms AS clock_error_ms
 FROM window_turns AS t
 LEFT JOIN turn_transport AS w ON t.session_id = w.session_id AND t.turn_id = w.turn_id

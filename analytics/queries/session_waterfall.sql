@@ -7,18 +7,19 @@
 -- param region Array(String) = : only if the call entered by one of these; empty for any
 -- column turn_id number : the user's turn
 -- column user_speech_stopped_ns ns since epoch : acoustic end of the user's speech, as it arrives undelayed
--- column uplink_network_ms ms : client to transceiver, half of the round trip (symmetric assumed); NULL if unmeasured
+-- column uplink_network_ms ms : client to transceiver: measured if the client compared its clock with ours, else half of the least round trip; NULL if unmeasured
 -- column uplink_jitter_buffer_ms ms : queueing and receive buffer before the detector hears it; NULL if unmeasured
 -- column vad_hangover_ms ms : until the detector called the end of speech; NULL if unmeasured
 -- column endpoint_wait_ms ms : until the turn was decided to be over; NULL if unmeasured
 -- column request_ms ms : until the model was asked; NULL if unmeasured
 -- column model_first_audio_ms ms : until its first audio; NULL if unmeasured
 -- column pacing_ms ms : until the first voiced packet left; NULL if unmeasured
--- column downlink_network_ms ms : transceiver to client, half of the round trip (symmetric assumed); NULL if unmeasured
+-- column downlink_network_ms ms : transceiver to client, codec's look-ahead included: measured likewise, else half of the round trip; NULL if unmeasured
 -- column playout_ms ms : the client's receive buffer; NULL if the client did not report it
 -- column response_ms ms : the relay's whole: acoustic end to first voiced packet; NULL if either is missing
 -- column unmeasured_ms ms : response_ms less its measured parts; NULL if response_ms is
 -- column listener_ms ms : the listener's whole; NULL if any part outside the relay is
+-- column clock_error_ms ms : the ways up and down were measured, and may be wrong by this in opposite directions; NULL if they are estimates
 WITH
     toString({session:UUID}) AS only_session,
 -- include: parts/turn_facts.sql
@@ -26,6 +27,8 @@ WITH
 -- include: parts/turns.sql
 ,
 -- include: parts/transport.sql
+,
+-- include: parts/listener.sql
 ,
     marks AS
     (
@@ -47,20 +50,22 @@ WITH
 SELECT
     t.turn_id AS turn_id,
     t.stopped AS user_speech_stopped_ns,
-    w.one_way_ms AS uplink_network_ms,
+    coalesce(h.uplink_ms, w.uplink_ms) AS uplink_network_ms,
     if(isNull(t.response_ms) OR isNull(t.buffered_ms), NULL, least(t.buffered_ms, (t.heard - t.stopped) / 1e6)) AS uplink_jitter_buffer_ms,
     if(isNull(t.response_ms), NULL, (t.heard - t.stopped) / 1e6 - ifNull(uplink_jitter_buffer_ms, 0)) AS vad_hangover_ms,
     if(isNull(t.response_ms), NULL, (t.decided - t.heard) / 1e6) AS endpoint_wait_ms,
     (t.requested - t.decided) / 1e6 AS request_ms,
     (t.voiced - t.requested) / 1e6 AS model_first_audio_ms,
     (t.started - t.voiced) / 1e6 AS pacing_ms,
-    w.one_way_ms AS downlink_network_ms,
-    w.playout_ms AS playout_ms,
+    if(isNull(h.uplink_ms), w.downlink_ms, h.downlink_ms - ifNull(h.wait_ms, 0)) AS downlink_network_ms,
+    if(isNull(h.uplink_ms), w.playout_ms, h.wait_ms) AS playout_ms,
     t.response_ms AS response_ms,
     t.response_ms - ifNull(uplink_jitter_buffer_ms, 0) - ifNull(vad_hangover_ms, 0) - ifNull(endpoint_wait_ms, 0)
         - ifNull(request_ms, 0) - ifNull(model_first_audio_ms, 0) - ifNull(pacing_ms, 0) AS unmeasured_ms,
-    t.response_ms + 2 * w.one_way_ms + w.playout_ms AS listener_ms
+    coalesce(h.heard_ms, t.response_ms + w.uplink_ms + w.downlink_ms + w.playout_ms) AS listener_ms,
+    h.clock_error_ms AS clock_error_ms
 FROM marks AS t
 LEFT JOIN turn_transport AS w ON t.session_id = w.session_id AND t.turn_id = w.turn_id
+LEFT JOIN turn_heard AS h ON t.session_id = h.session_id AND t.turn_id = h.turn_id
 ORDER BY t.began_ns, turn_id
 SETTINGS join_use_nulls = 1, enable_materialized_cte = 1

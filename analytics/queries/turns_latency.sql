@@ -31,7 +31,7 @@ SELECT
     t.response_ms AS response_ms,
     w.one_way_ms AS one_way_ms,
     w.playout_ms AS playout_ms,
-    t.response_ms + 2 * w.one_way_ms + w.playout_ms AS listener_ms
+    t.response_ms + w.uplink_ms + w.downlink_ms + w.playout_ms AS listener_ms
 FROM window_turns AS t
 LEFT JOIN turn_transport AS w ON t.session_id = w.session_id AND t.turn_id = w.turn_id
 ORDER BY t.began_ns, session_id, turn_id

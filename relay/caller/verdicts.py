@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-EARLY_NS: Final = 400_000_000
-"""The platform may see an utterance's onset that much before the caller's clock has it: detectors look back, and the
-estimate of the way is rough. Utterances are further apart."""
+EARLY_NS: Final = 100_000_000
+"""The platform may see an utterance begin that much before the caller has it begin: detectors look back. Networks only
+make it later. Utterances are further apart."""
 
 NOTHING: Final = "(nothing)"
 """Row of the confusion table for what was reported and not expected; column for what was expected and not reported."""

@@ -117,6 +117,14 @@ def _interruptions(calls: Calls) -> None:
     call.agent(2, 6400, 7000)
     call.step("closed", 7500, "hangup", who="client")
 
+    call = calls.new("barge-in with a breath in it")
+    call.user(1, 1000, 2000)
+    call.agent(1, 2600, 4370, "yielded")
+    call.user(2, 4050, 4340)
+    call.user(2, 4600, 5800)
+    call.agent(2, 6400, 7000)
+    call.step("closed", 7500, "hangup", who="client")
+
     call = calls.new("a backchannel of the relay's that claims the floor")
     call.user(1, 1000, 2000)
     call.agent(1, 2600, 6000)
@@ -183,6 +191,7 @@ ERRORS = {
     "false_barge_in by a backchannel that outlasts the agent": [("false_barge_in", 1, 4300.0, 600.0)],
     "barge-in in the answer's first second": [],
     "slow_yield": [("slow_yield", 1, 4050.0, 1200.0)],
+    "barge-in with a breath in it": [],
     "a backchannel of the relay's that claims the floor": [
         ("missed_barge_in", 1, 4000.0, 2000.0),
         ("talk_over", 1, 4000.0, 1300.0),
@@ -196,6 +205,18 @@ ERRORS = {
     "ended by the operator": [],
 }
 """By call: kind, turn, when (ms since the call's start), value (ms)."""
+
+
+def _client(calls: Calls) -> None:
+    call = calls.new("client truth")
+    call.exchange(1, 1000, 2000, 2800, 4000)
+    values = {"turn": 1.0, "heard_delay_ms": 930.0, "playout_delay_ms": 40.0, "clock_offset_ms": 5000.0}
+    values["clock_error_ms"] = 30.0
+    call.add("client", 2950, client_ns=call.at(2890 - 5000), kind="playout", values=list(values.items()))
+    call.exchange(2, 5000, 6000, 6800, 8000)
+    del values["heard_delay_ms"]  # the client was speaking
+    call.add("client", 6930, client_ns=call.at(6870 - 5000), kind="playout", values=list(values.items()))
+    call.step("closed", 8500, "hangup", who="client")
 
 
 def _network(calls: Calls) -> None:
@@ -236,6 +257,7 @@ def calls() -> Calls:
     _interruptions(made)
     _missed_interruptions(made)
     _silences(made)
+    _client(made)
     _network(made)
     return made
 
@@ -279,7 +301,7 @@ def test_dead_air_is_charged_to_the_side_that_owed_the_turn(errors: list[dict[st
 def test_overview_by_region(client: Client) -> None:
     total, eu, us = run(client, "overview", SPAN | {"total": True}).records()
     assert (total["scope"], eu["region"], us["region"]) == ("all", "eu-west", "us-east")
-    assert [row["calls"] for row in (total, eu, us)] == [21, 20, 1]
+    assert [row["calls"] for row in (total, eu, us)] == [23, 22, 1]
     # Two turns where both were answered; a backchannel is none.
     assert us["turns"] == us["latency_n"] == 2
     assert us["latency_coverage"] == 1
@@ -322,9 +344,26 @@ def test_listener_latency_adds_what_was_measured_and_is_null_otherwise(client: C
     network = [row for row in rows if row["session_id"] == calls.by_name["network"].id]
     assert [row["one_way_ms"] for row in network] == [30, 30]  # (50 + 10) / 2
     assert [row["playout_ms"] for row in network] == [50, 50]
-    assert [row["listener_ms"] for row in network] == [900 + 60 + 50, 400 + 60 + 50]
+    # up half of the least round trip, (40 + 10) / 2; down half of the median one and the codec's look-ahead
+    assert [row["listener_ms"] for row in network] == [900 + 25 + 36.5 + 50, 400 + 25 + 36.5 + 50]
     good = [row for row in rows if row["session_id"] == calls.by_name["good"].id]
     assert [(row["one_way_ms"], row["listener_ms"]) for row in good] == [(None, None), (None, None)]
+
+
+def test_what_the_client_heard_goes_before_the_estimate(client: Client, calls: Calls) -> None:
+    rows = run(client, "listener_latency", SPAN).records()
+    told, cut = [row for row in rows if row["session_id"] == calls.by_name["client truth"].id]
+    # Its clock is 5 s behind: spoken until 1960 of ours, heard from 2890.
+    assert (told["listener_ms"], told["method"], told["heard_ms"], told["estimate_ms"]) == (930, "client", 930, None)
+    assert (told["uplink_ms"], told["response_ms"], told["downlink_ms"]) == (40, 800, 90)
+    assert told["uplink_ms"] + told["response_ms"] + told["downlink_ms"] == told["heard_ms"]
+    assert told["clock_error_ms"] == 30
+    assert (cut["listener_ms"], cut["method"], cut["uplink_ms"], cut["downlink_ms"]) == (None, None, None, 70)
+    estimated = [row for row in rows if row["session_id"] == calls.by_name["network"].id]
+    assert [(row["listener_ms"], row["method"]) for row in estimated] == [(1011.5, "estimate"), (511.5, "estimate")]
+    parts = run(client, "session_waterfall", {"session": calls.by_name["client truth"].id}).records()[0]
+    assert (parts["uplink_network_ms"], parts["downlink_network_ms"], parts["playout_ms"]) == (40, 50, 40)
+    assert (parts["listener_ms"], parts["clock_error_ms"]) == (930, 30)
 
 
 def test_waterfall_parts_sum_to_the_whole_and_gaps_stay_gaps(client: Client, calls: Calls) -> None:
@@ -425,7 +464,7 @@ def test_facts_counts_rows_that_are_stored_twice(tmp_path: Any) -> None:
 
 def test_sessions_filters(client: Client, calls: Calls) -> None:
     everyone = run(client, "sessions", SPAN).records()
-    assert len(everyone) == 21
+    assert len(everyone) == 23
     assert everyone[0]["session_id"] == calls.by_name["network"].id
     assert [row["session_id"] for row in run(client, "sessions", SPAN | {"region": "us-east"}).records()] == [
         calls.by_name["network"].id

@@ -147,14 +147,16 @@
             session_id, region, turn_id, user_ns, 'missed_barge_in', 'agent', stopped_after_ms, stop_ms,
             concat('the user spoke up; the agent went on for ', toString(round(stopped_after_ms)), ' ms')
         FROM barge_ins
+        -- Giving way within the limit has a stop latency, be it that the user had just drawn breath.
         WHERE agent_until_ns > deadline_ns AND known_ns >= deadline_ns
+            AND NOT (agent_reason = 'yielded' AND stopped_after_ms <= stop_ms)
 
         UNION ALL
         SELECT
             session_id, region, turn_id, user_ns, 'slow_yield', 'agent', stopped_after_ms, slow_ms,
             concat('the user spoke up; the agent gave way only ', toString(round(stopped_after_ms)), ' ms later')
         FROM barge_ins
-        WHERE agent_reason = 'yielded' AND agent_until_ns <= deadline_ns AND stopped_after_ms > slow_ms
+        WHERE agent_reason = 'yielded' AND stopped_after_ms > slow_ms AND stopped_after_ms <= stop_ms
 
         UNION ALL
         SELECT

@@ -6,6 +6,7 @@
             session_id,
             if(mapContains(values, 'heard_delay_ms'), toNullable(values['heard_delay_ms']), NULL) AS heard_ms,
             if(mapContains(values, 'clock_error_ms'), toNullable(values['clock_error_ms']), NULL) AS clock_error_ms,
+            if(mapContains(values, 'playout_delay_ms'), toNullable(values['playout_delay_ms']), NULL) AS wait_ms,
             if(isNull(clock_error_ms), NULL, client_ns + toIntervalNanosecond(toInt64(values['clock_offset_ms'] * 1e6))) AS heard_ns,
             coalesce(heard_ns, observed_ns) AS known_ns
         FROM sidetone.clients
@@ -19,10 +20,14 @@
         SELECT
             t.session_id AS session_id,
             t.turn_id AS turn_id,
-            argMin((h.heard_ms, h.heard_ns, h.clock_error_ms), h.known_ns) AS report,
+            argMin((h.heard_ms, h.heard_ns, h.clock_error_ms, h.wait_ms), h.known_ns) AS report,
             report.1 AS heard_ms,
             report.2 AS heard_ns,
-            report.3 AS clock_error_ms
+            report.3 AS clock_error_ms,
+            report.4 AS wait_ms,
+            -- The way up and down, each wrong by the clocks' error at most, in opposite directions: their sum is exact.
+            (toUnixTimestamp64Nano(any(t.user_stopped_ns)) - toUnixTimestamp64Nano(heard_ns)) / 1e6 + heard_ms AS uplink_ms,
+            (toUnixTimestamp64Nano(heard_ns) - toUnixTimestamp64Nano(any(t.agent_started_ns))) / 1e6 AS downlink_ms
         FROM window_turns AS t
         INNER JOIN heard AS h ON t.session_id = h.session_id
         WHERE h.known_ns >= t.agent_started_ns - toIntervalMillisecond(50)

@@ -53,17 +53,25 @@
             quantileExactOrNullIf(0.5)(s.ms, s.leg = 'client_edge') AS client_edge_ms,
             quantileExactOrNullIf(0.5)(s.ms, s.leg = 'edge_transceiver') AS edge_transceiver_ms,
             quantileExactOrNullIf(0.5)(s.ms, s.leg = 'client_transceiver') AS client_transceiver_ms,
-            -- This answer's own, where the client told it; else the buffer's mean.
+            -- The buffer's mean: a packet that was long on its way waits the less, so that this answer's own wait, without
+            -- its own time on the way, would say less.
             coalesce(
+                quantileExactOrNullIf(0.5)(s.ms, s.leg = 'playout'),
                 argMinOrNullIf(
                     s.ms, s.observed_ns,
                     s.leg = 'answer' AND s.observed_ns >= t.agent_started_ns
                         AND s.observed_ns < t.agent_started_ns + toIntervalSecond(3)
-                ),
-                quantileExactOrNullIf(0.5)(s.ms, s.leg = 'playout')
+                )
             ) AS playout_ms,
             -- Half of the round trip each way: symmetry is assumed, not measured.
-            coalesce(client_edge_ms + edge_transceiver_ms, client_transceiver_ms) / 2 AS one_way_ms
+            coalesce(client_edge_ms + edge_transceiver_ms, client_transceiver_ms) / 2 AS one_way_ms,
+            -- The acoustic end is timed as if it had arrived undelayed, so on the way up only the least delay counts.
+            coalesce(
+                minOrNullIf(s.ms, s.leg = 'client_edge') + minOrNullIf(s.ms, s.leg = 'edge_transceiver'),
+                minOrNullIf(s.ms, s.leg = 'client_transceiver')
+            ) / 2 AS uplink_ms,
+            -- libopus' look-ahead: what is heard of a packet's first sample comes that much later (RFC 7845, section 4.2).
+            one_way_ms + 6.5 AS downlink_ms
         FROM window_turns AS t
         INNER JOIN trips AS s ON t.session_id = s.session_id
         WHERE abs(toUnixTimestamp64Nano(s.observed_ns) - toUnixTimestamp64Nano(coalesce(t.user_stopped_ns, t.began_ns))) <= 15000000000

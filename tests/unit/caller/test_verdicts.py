@@ -56,6 +56,6 @@ def test_failed_calls_and_other_sessions_say_nothing() -> None:
     assert not verdicts.confusion
 
 
-@pytest.mark.parametrize(("at_ms", "number"), [(-1000, 0), (-300, 1), (4000, 1), (4700, 2), (9000, 2)])
+@pytest.mark.parametrize(("at_ms", "number"), [(-1000, 0), (-80, 1), (4800, 1), (4920, 2), (9000, 2)])
 def test_an_error_belongs_to_the_last_utterance_begun(at_ms: int, number: int) -> None:
     assert utterance_at(call(), T0 + at_ms * MS) == number
