@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--merge", type=Path, help="add this folder's inputs to the corpus where they cover more")
     asked = parser.parse_args()
     corpus = CORPUS / asked.target
-    options = [f"-max_len={largest(asked.target)}", "-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1"]
+    options = [f"-max_len={largest(asked.target)}", "-rss_limit_mb=2048", "-timeout=120", "-print_final_stats=1"]
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         seeds, found = Path(temporary, "seeds"), asked.keep or Path(temporary, "found")
         for folder in (seeds, found, *([corpus] if asked.merge else [])):

@@ -8,10 +8,8 @@ from typing import Final
 from aioice import stun as aioice_stun
 
 from relay.encap import up_header
-from relay.transceiver.config import EdgeAddress
 from relay.transceiver.counters import Counters
 from relay.transceiver.demux import Demux
-from relay.transceiver.ice import SharedConnection
 from tests.fuzz import messages_of
 from tests.fuzz.records import pack, unpack
 
@@ -24,8 +22,7 @@ MODULES: Final[tuple[str, ...]] = (
     "aioice.stun",
 )
 
-_EDGE: Final = EdgeAddress("edge", "test", ("192.0.2.100", 1), ("10.0.0.9", 2))
-_SOURCES: Final = (_EDGE.internal, ("203.0.113.9", 9))
+_SOURCES: Final = (messages_of.EDGE.internal, ("203.0.113.9", 9))
 _ALICE: Final = ("192.0.2.1", 4000)
 _MALLORY: Final = ("192.0.2.66", 6666)
 
@@ -34,11 +31,13 @@ class _Session:
     """A session's real ICE agent; what reaches it is counted."""
 
     def __init__(self) -> None:
-        self.edge = _EDGE
+        self.edge = messages_of.EDGE
         self.heard = 0
-        self.connection = SharedConnection(messages_of.UFRAGS[0], _EDGE.advertised, lambda *_: None, lambda *_: None)
-        self.connection._local_password = messages_of.PASSWORD
-        self.connection.remote_username, self.connection.remote_password = "theirs", "q" * 24
+        self.connection = messages_of.agent()
+
+    @property
+    def remote(self) -> tuple[str, int] | None:
+        return self.connection.remote
 
     def authentic(self, message: aioice_stun.Message) -> bool:
         return self.connection.authentic(message)
@@ -57,7 +56,7 @@ class _Session:
 
 def seeds() -> Mapping[str, bytes]:
     """A client's way in, and what others send."""
-    alice, mallory = up_header(*_ALICE), up_header(*_MALLORY)
+    alice, mallory = up_header(*_ALICE, messages_of.HEADER_KEY), up_header(*_MALLORY, messages_of.HEADER_KEY)
     check = messages_of.check(f"{messages_of.UFRAGS[0]}:theirs")
     forged = check[:-40] + bytes(12) + check[-28:]
     return {
@@ -65,7 +64,7 @@ def seeds() -> Mapping[str, bytes]:
         "answer": pack([(0, alice + check), (0, alice + messages_of.check(response=True))]),
         "forged": pack([(0, mallory + forged), (0, mallory + messages_of.rtp()), (0, mallory + messages_of.dtls())]),
         "stranger": pack([(1, alice + check)]),
-        "ipv6": pack([(0, up_header("2001:db8::1", 7) + check)]),
+        "ipv6": pack([(0, up_header("2001:db8::1", 7, messages_of.HEADER_KEY) + check)]),
         "cut": pack([(0, alice), (0, alice[:5]), (0, b"")]),
     }
 
@@ -73,8 +72,8 @@ def seeds() -> Mapping[str, bytes]:
 def run(data: bytes) -> None:
     """Send each datagram; only Alice's own check, byte for byte what is signed, may bind."""
     counters = Counters()
-    demux = Demux(counters)
-    demux.allow(_EDGE)
+    demux = Demux(counters, [messages_of.HEADER_KEY])
+    demux.allow(messages_of.EDGE)
     session = _Session()
     demux.add(messages_of.UFRAGS[0], session)
     sent = 0

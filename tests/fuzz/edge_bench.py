@@ -12,7 +12,7 @@ from relay.edge.flows import FlowTable
 from relay.edge.flush import Flusher
 from relay.edge.router import Outgoing, Router
 from relay.encap import down_header
-from tests.fuzz.messages_of import ALPHA, BETA, KEYS, SESSION, check
+from tests.fuzz.messages_of import ALPHA, BETA, HEADER_KEY, KEYS, SESSION, check
 
 Address = tuple[str, int]
 
@@ -53,7 +53,7 @@ class Bench:
     """One edge with bounds so small that inputs reach them."""
 
     def __init__(self) -> None:
-        self.flows = FlowTable(_CONFIG.limits)
+        self.flows = FlowTable(_CONFIG.limits, HEADER_KEY)
         self.capture = Capture(_CONFIG.limits.rows)
         self.router = Router(_CONFIG, self.flows, self.capture)
         self._flusher = Flusher(_CONFIG, self.capture, _Sink())
@@ -77,7 +77,7 @@ class Bench:
         """Let the transceiver of a client's flow answer it."""
         flow = self.flows.by_address.get(client)
         if flow is not None:
-            self.down(down_header(*client, SESSION, 1) + check(response=True), flow.transceiver)
+            self.down(down_header(*client, SESSION, HEADER_KEY, 1) + check(response=True), flow.transceiver)
 
     def kept(self) -> tuple[int, ...]:
         """How much is held: flows, rows, transactions."""

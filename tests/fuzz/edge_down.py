@@ -22,8 +22,8 @@ _LATER: Final = 0x20
 
 def seeds() -> Mapping[str, bytes]:
     """Both directions of a call, a restarted edge, another transceiver, a stranger."""
-    header = down_header(*_CLIENT, messages_of.SESSION, 1)
-    far = down_header("2001:db8::1", 5, messages_of.SESSION)
+    header = down_header(*_CLIENT, messages_of.SESSION, messages_of.HEADER_KEY, 1)
+    far = down_header("2001:db8::1", 5, messages_of.SESSION, messages_of.HEADER_KEY)
     voice, answer = messages_of.rtp(), messages_of.check(response=True)
     return {
         "call": pack([(0, header + answer), (0, header + messages_of.dtls()), (0, header + voice)]),

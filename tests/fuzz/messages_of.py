@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from typing import Final
 
 from aioice import stun
 
+from relay.encap import derive
+from relay.transceiver.config import EdgeAddress
+from relay.transceiver.ice import SharedConnection
 from relay.ufrag import mint
 
 KEY: Final = bytes(range(32))
 KEYS: Final = {1: KEY}
+HEADER_KEY: Final = derive(KEY)
 ALPHA: Final = ("10.0.0.1", 7000)
 BETA: Final = ("10.0.0.2", 7000)
 UFRAGS: Final = tuple(
@@ -18,6 +23,20 @@ UFRAGS: Final = tuple(
 )
 PASSWORD: Final = "passwordpasswordpassword"
 SESSION: Final = bytes(range(16))
+EDGE: Final = EdgeAddress("edge", "test", ("192.0.2.100", 1), ("10.0.0.9", 2))
+
+_LOOP: Final = asyncio.new_event_loop()  # an ICE agent asks for one when it is made; nothing runs on it
+_LOOP.close()
+
+
+def agent() -> SharedConnection:
+    """Return a call's ICE agent, whose password everybody knows."""
+    asyncio.set_event_loop(_LOOP)
+    connection = SharedConnection(UFRAGS[0], EDGE.advertised, lambda _data, _to: None, lambda _ns: None)
+    asyncio.set_event_loop(None)
+    connection._local_password = PASSWORD
+    connection.remote_username, connection.remote_password = "theirs", "q" * 24
+    return connection
 
 
 def check(username: str | None = None, *, number: int = 1, response: bool = False) -> bytes:

@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import Final
 
 from aiortc import RTCCertificate, RTCDtlsParameters
-from aiortc.sdp import SessionDescription
 
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.errors import OfferError
-from relay.transceiver.ice import SharedConnection
 from relay.transceiver.offer import read_offer
-from tests.fuzz.messages_of import UFRAGS
+from tests.fuzz.messages_of import UFRAGS, agent
 
 MODULES: Final[tuple[str, ...]] = ("relay.transceiver.offer", "relay.transceiver.answer", "aiortc.sdp")
 
 _CHROMIUM: Final = Path(__file__).parents[1] / "unit" / "transceiver" / "chromium_offer.sdp"
 _DTLS: Final = RTCDtlsParameters(RTCCertificate.generateCertificate().getFingerprints(), "client")
-_CANDIDATE: Final = SharedConnection(
-    UFRAGS[0], ("127.0.0.1", 4000), lambda _data, _to: None, lambda _ns: None
-).candidate
+_CANDIDATE: Final = agent().candidate
 
 
 def seeds() -> Mapping[str, bytes]:
@@ -54,4 +50,3 @@ def run(data: bytes) -> None:
     )
     answer = write_answer(offer, local)
     assert answer.count("\r\nm=") == len(offer.sections), "an offered line got into the answer as one of its own"
-    SessionDescription.parse(answer)

@@ -33,10 +33,12 @@ TARGETS: Final = (
     "sql",
     "multipart",
     "request",
+    "script",
+    "behaviour",
 )
 
 CORPUS: Final = Path(__file__).with_name("corpus")
-LARGEST: Final[Mapping[str, int]] = {"offer": 8_192, "chunk": 16_384, "messages": 8_192, "sql": 4_096}
+LARGEST: Final[Mapping[str, int]] = {"offer": 8_192, "chunk": 16_384, "messages": 8_192, "sql": 4_096, "script": 4_096}
 """Longest input in bytes where 2,048, a datagram, is not right."""
 
 

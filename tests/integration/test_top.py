@@ -78,7 +78,6 @@ def test_the_live_view_ends_on_ctrl_c(settings: Settings) -> None:
         env={**os.environ, **settings.as_environment(), "COLUMNS": "200", "TERM": "xterm"},
         stdout=its,
         stderr=its,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         os.close(its)
         seen = b""
