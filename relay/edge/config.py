@@ -22,8 +22,11 @@ class Limits:
     streams_per_session: int = 16  # SSRCs over both taps: whoever has a flow can invent them
     waiting_s: float = 2.0  # packets wait this long to learn which session they belong to
     flush_s: float = 0.2
-    batch: int = 64  # datagrams taken from one socket before the other gets its turn
+    batch: int = 256  # datagrams taken from one socket before the other gets its turn
     receive_buffer_bytes: int = 4 << 20
+    late_s: float = 0.5  # voice that waited longer in a receive buffer is worth nothing: the oldest is dropped
+    refuse_behind_s: float = 0.1  # sockets that were not empty for so long: new calls are refused
+    shed_behind_s: float = 0.3  # and for so long: telemetry gives way
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class EdgeConfig:
         keys: ufrag keys by id, shared with the transceivers; headers are signed with what belongs to the first.
         host_id: names this host's clock.
         packet_facts: False forwards without recording packets.
+        compiled: use the compiled half where it was built; False goes the portable way.
         limits: bounds.
 
     Raises:
@@ -54,6 +58,7 @@ class EdgeConfig:
     keys: Mapping[int, bytes]
     host_id: str
     packet_facts: bool = True
+    compiled: bool = True
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import selectors
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -12,17 +11,22 @@ from typing import Final
 
 import structlog
 
+from relay.edge import wire
 from relay.edge.capture import Capture
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import FlowTable
 from relay.edge.flush import FactSink, Flusher, warm_up
 from relay.edge.io import UdpSocket
+from relay.edge.native import NativeForwarder
+from relay.edge.portable import PortableForwarder
+from relay.edge.pressure import Gauge, Pressure
 from relay.edge.router import Router
 from relay.encap import derive
 
 _NS: Final = 1_000_000_000
 _STOP_CHECK_S: Final = 0.1  # an idle loop looks at its stop event this often
 _SLICE_NS: Final = 500_000  # telemetry between two batches of voice
+_SPARING_NS: Final = 20_000_000  # between two slices while telemetry gives way
 _SWEEP_NS: Final = _NS
 _LOG_NS: Final = 10 * _NS
 
@@ -44,6 +48,8 @@ class Counters:
         captured: RTP packets seen with facts on; equals emitted plus waiting plus shed.
         emitted: facts handed on, by type.
         shed: rows that became no fact, by type and reason.
+        waiting: captured packets not yet looked at, or without a session so far.
+        lost: packets that the facts say are missing.
 
     """
 
@@ -57,6 +63,8 @@ class Counters:
     captured: int
     emitted: dict[str, int]
     shed: dict[str, dict[str, int]]
+    waiting: int = 0
+    lost: int = 0
 
 
 class Edge:
@@ -81,16 +89,16 @@ class Edge:
         self._flows = FlowTable(limits, derive(next(iter(config.keys.values()))))
         self._capture = Capture(limits.rows)
         self._router = Router(config, self._flows, self._capture)
-        self._flusher = Flusher(config, self._capture, emitter)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._public, selectors.EVENT_READ, self._from_public)
-        self._selector.register(self._internal, selectors.EVENT_READ, self._from_internal)
+        self._flusher = Flusher(config, self._capture, self._flows.owners, emitter)
+        self._forwarder = self._make_forwarder()
+        self._gauge = Gauge(limits)
         self._chores: list[Iterator[None]] = []
         self._next_flush_ns = self._next_sweep_ns = 0
         self._next_log_ns = time.monotonic_ns() + _LOG_NS
         self._telemetry_errors = 0
         self._logged: Counters | None = None
         self._turned_ns = time.monotonic_ns()
+        self._next_slice_ns = 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -126,7 +134,8 @@ class Edge:
             "edge started",
             address=self.address,
             internal_address=self.internal_address,
-            io="recvmsg",
+            io=self._forwarder.name,
+            io_because=self._io_because,
             kernel_times=self._public.kernel_times,
         )
         # To look through all that the libraries made at import takes tens of milliseconds and frees nothing.
@@ -144,45 +153,53 @@ class Edge:
 
     def close(self) -> None:
         """Release the sockets. `run` does it; call this only if it never ran."""
-        self._selector.close()
+        self._forwarder.close()
         self._public.close()
         self._internal.close()
 
     def counters(self) -> Counters:
         """Return a snapshot; may be called from any thread."""
-        dropped = dict(self._router.dropped)
+        dropped = self._forwarder.dropped()
+        forwarded_up, forwarded_down = self._forwarder.forwarded()
         for name, udp in (("public", self._public), ("internal", self._internal)):
-            dropped |= {f"{name}_{reason}": count for reason, count in udp.dropped.items() if count}
+            dropped.update({f"{name}_{reason}": count for reason, count in udp.dropped.items() if count})
         if self._telemetry_errors:
             dropped["telemetry_error"] = self._telemetry_errors
         return Counters(
             flows=len(self._flows.by_address),
             flows_opened=self._flows.opened,
             flows_closed=dict(self._flows.closed),
-            forwarded_up=self._router.forwarded_up,
-            forwarded_down=self._router.forwarded_down,
-            dropped=dropped,
+            forwarded_up=forwarded_up,
+            forwarded_down=forwarded_down,
+            dropped=dict(dropped),
             overflowed=self._public.overflowed + self._internal.overflowed,
             captured=self._capture.captured,
+            waiting=self._capture.waiting + self._flusher.waiting,
+            lost=self._flusher.lost,
             emitted=dict(self._flusher.emitted),
             shed={name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons},
         )
 
+    def _make_forwarder(self) -> NativeForwarder | PortableForwarder:
+        """Take the fastest way that is to be had here."""
+        library = wire.load()
+        self._io_because = "as configured" if not self._config.compiled else library.problem
+        if self._io_because is not None:
+            return PortableForwarder(self._public, self._internal, self._router, self._config.limits)
+        return NativeForwarder(
+            library, self._public, self._internal, self._config, self._flows, self._capture, self._router
+        )
+
     def _turn(self) -> None:
-        for key, _ in self._selector.select(0 if self._chores else self._idle_s()):
-            key.data()
+        self._forwarder.turn(0 if self._chores else self._idle_s())
         self._turned_ns = now_ns = time.monotonic_ns()
+        pressure = self._gauge.turned(behind=self._forwarder.behind, now_ns=now_ns)
+        self._router.refusing = "overload" if pressure >= Pressure.REFUSE_CALLS else None
+        self._capture.shedding = pressure >= Pressure.SHED_TELEMETRY
         self._plan(now_ns)
-        if self._chores:
+        if self._chores and now_ns >= self._next_slice_ns:
+            self._next_slice_ns = now_ns + _SPARING_NS if self._capture.shedding else 0
             self._work(until_ns=now_ns + _SLICE_NS)
-
-    def _from_public(self) -> None:
-        batch = self._public.receive_batch(self._config.limits.batch)
-        self._internal.send_batch(self._router.up(batch, time.monotonic_ns()))
-
-    def _from_internal(self) -> None:
-        batch = self._internal.receive_batch(self._config.limits.batch)
-        self._public.send_batch(self._router.down(batch, time.monotonic_ns()))
 
     def _idle_s(self) -> float:
         return min(_STOP_CHECK_S, max(0.0, (self._next_flush_ns - time.monotonic_ns()) / _NS))

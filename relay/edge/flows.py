@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.edge.config import Limits
+from relay.edge.owners import Owners
 from relay.encap import EncapError, up_header
 
 Address = tuple[str, int]
@@ -43,6 +44,8 @@ class Flow:
         rival: ufrag and transceiver of a STUN request that names another session than the flow's. The flow is
             handed over when that transceiver answers, which it does only after it checked the client's password.
         down_key: header under which the downlink finds the flow.
+        owner: number under which its packets are captured.
+        slot: place in the compiled half's table, -1 without one.
 
     """
 
@@ -53,14 +56,16 @@ class Flow:
         "down_key",
         "header",
         "opened_ns",
+        "owner",
         "rival",
         "seen_ns",
         "session",
+        "slot",
         "transceiver",
         "ufrag",
     )
 
-    def __init__(self, address: Address, header: bytes, transceiver: Address, now_ns: int) -> None:
+    def __init__(self, address: Address, header: bytes, transceiver: Address, now_ns: int, owner: int = 0) -> None:
         self.address = address
         self.header = header
         self.transceiver = transceiver
@@ -72,12 +77,33 @@ class Flow:
         self.answered = False
         self.rival: tuple[str, Address] | None = None
         self.down_key = b""
+        self.owner = owner
+        self.slot = -1
+
+
+class Mirror:
+    """Is told of every change of the table; the compiled half keeps its own by it. This one keeps none."""
+
+    def opened(self, flow: Flow) -> None:
+        """Take a new flow."""
+
+    def changed(self, flow: Flow) -> None:
+        """Take what has changed: transceiver, down_key or owner."""
+
+    def closed(self, flow: Flow) -> None:
+        """Forget a flow."""
+
+    def seen_ns(self, flow: Flow) -> int:
+        """Return the monotonic time of the client's last packet."""
+        return flow.seen_ns
 
 
 class FlowTable:
     """All live flows. Not thread-safe: it belongs to the loop."""
 
     def __init__(self, limits: Limits, header_key: bytes) -> None:
+        self.mirror = Mirror()
+        self.owners = Owners()
         self._limits = limits
         self._header_key = header_key
         self._idle_ns = int(limits.idle_s * _NS)
@@ -102,11 +128,15 @@ class FlowTable:
         if self._per_source.get(host, 0) >= self._limits.flows_per_source:
             raise FlowRefusedError("source_cap")
         try:
-            flow = Flow(address, up_header(*address, self._header_key), transceiver, now_ns)
+            header = up_header(*address, self._header_key)
         except EncapError as error:  # a link-local address with a scope
             raise FlowRefusedError("bad_source") from error
         if ufrag is not None:
-            self._join_ufrag(flow, ufrag, now_ns)
+            self._make_room(ufrag, now_ns)
+        flow = Flow(address, header, transceiver, now_ns, self.owners.new())
+        self.mirror.opened(flow)
+        if ufrag is not None:
+            self._join_ufrag(flow, ufrag)
         self.by_address[address] = flow
         self._per_source[host] = self._per_source.get(host, 0) + 1
         self.opened += 1
@@ -120,13 +150,15 @@ class FlowTable:
 
         """
         if ufrag != flow.ufrag:
+            self._make_room(ufrag, now_ns)
             previous = flow.ufrag
-            self._join_ufrag(flow, ufrag, now_ns)
+            self._join_ufrag(flow, ufrag)
             self._leave_ufrag(flow, previous)
         if transceiver != flow.transceiver:
             flow.transceiver = transceiver
             flow.answered = False
             flow.opened_ns = now_ns
+            self.mirror.changed(flow)
         flow.rival = None
 
     def learn(self, flow: Flow, down_key: bytes, session: bytes | None, audio_level_id: int | None = None) -> None:
@@ -135,7 +167,8 @@ class FlowTable:
         self.by_down_key[down_key] = flow
         flow.down_key = down_key
         if session is not None:
-            flow.session, flow.audio_level_id = session, audio_level_id or 0
+            self._own(flow, session, audio_level_id or 0)
+        self.mirror.changed(flow)
 
     def close(self, flow: Flow, reason: str) -> None:
         """Forget a flow and count why."""
@@ -148,6 +181,8 @@ class FlowTable:
         else:
             del self._per_source[host]
         self._leave_ufrag(flow, flow.ufrag)
+        self.owners.retire(flow.owner)
+        self.mirror.closed(flow)
         self.closed[reason] += 1
 
     def flows_of_source(self, host: str) -> int:
@@ -163,7 +198,7 @@ class FlowTable:
         for n, flow in enumerate(list(self.by_address.values()), 1):
             if not flow.answered and now_ns - flow.opened_ns > self._unanswered_ns:
                 self._close_if_open(flow, "unanswered")
-            elif now_ns - flow.seen_ns > self._idle_ns:
+            elif now_ns - self.mirror.seen_ns(flow) > self._idle_ns:
                 self._close_if_open(flow, "idle")
             if n % _SWEEP_SLICE == 0:
                 yield
@@ -172,28 +207,39 @@ class FlowTable:
         if self.by_address.get(flow.address) is flow:  # it may have been evicted while the sweep paused
             self.close(flow, reason)
 
-    def _join_ufrag(self, flow: Flow, ufrag: str, now_ns: int) -> None:
-        others = self._per_ufrag.setdefault(ufrag, [])
-        if len(others) >= self._limits.flows_per_ufrag:
-            self._make_room(others, now_ns)
+    def _own(self, flow: Flow, session: bytes | None, level_id: int) -> None:
+        """Note whose packets a flow's are. Those captured before, without a session, turn out to be this one's."""
+        if flow.session is not None and flow.session != session:
+            self.owners.retire(flow.owner)
+            flow.owner = self.owners.new(session, level_id)
+            self.mirror.changed(flow)
+        elif session is not None:
+            self.owners.tell(flow.owner, session, level_id)
+        flow.session, flow.audio_level_id = session, level_id
+
+    def _join_ufrag(self, flow: Flow, ufrag: str) -> None:
         # A client that moved keeps its session: no packet of it has to wait for the transceiver to tell again.
+        others = self._per_ufrag.setdefault(ufrag, [])
         known = next((other for other in others if other.session is not None), None)
         if known is not None:
-            flow.session, flow.audio_level_id = known.session, known.audio_level_id
+            self._own(flow, known.session, known.audio_level_id)
         elif flow.ufrag is not None:
-            flow.session, flow.audio_level_id = None, 0
+            self._own(flow, None, 0)
         flow.ufrag = ufrag
-        self._per_ufrag.setdefault(ufrag, others).append(flow)
+        others.append(flow)
 
-    def _make_room(self, others: list[Flow], now_ns: int) -> None:
+    def _make_room(self, ufrag: str, now_ns: int) -> None:
+        others = self._per_ufrag.get(ufrag, ())
+        if len(others) < self._limits.flows_per_ufrag:
+            return
         # A ufrag seen on the wire can be replayed from many addresses. Only the true client gets answers, so what
         # goes is the oldest unanswered flow; then an address that the client seems to have left.
         unanswered = [flow for flow in others if not flow.answered]
         if unanswered:
             self.close(unanswered[0], "evicted")
             return
-        oldest = min(others, key=lambda flow: flow.seen_ns)
-        if now_ns - oldest.seen_ns <= self._unanswered_ns:
+        oldest = min(others, key=self.mirror.seen_ns)
+        if now_ns - self.mirror.seen_ns(oldest) <= self._unanswered_ns:
             raise FlowRefusedError("ufrag_cap")
         self.close(oldest, "evicted")
 

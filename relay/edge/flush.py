@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +16,22 @@ import pyarrow as pa
 
 from eventlog.schema import LEG, PACKET, PACKET_TIME_NS, TIME, UUID_TYPE, FactType
 from relay.edge import heads
-from relay.edge.capture import TAPS, UNKNOWN_TOS, Capture, LegRow, PacketRow
+from relay.edge.capture import EDGE_UP, TAPS, UNKNOWN_TOS, Capture, Columns, LegRow
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import Flow
-from voice.sequence import StreamStats
+from relay.edge.owners import UNKNOWN, Owners
+from voice.sequence import StreamStats, receive_streams
 
 _NS: Final = 1_000_000_000
 _STREAM_IDLE_NS: Final = 60 * _NS  # a stream without packets for so long is over
-_BLOCK_ROWS: Final = 4096  # rows worked on together: a step over them takes about a millisecond
+_BLOCK_ROWS: Final = 4096  # rows worked on together: a step over them takes a fraction of a millisecond
 _US_MAX: Final = 0xFFFF_FFFF
+_TAP_SHIFT: Final = 32  # a stream's key: code of its session, tap, SSRC
+_CODE_SHIFT: Final = 33
 
 Array: TypeAlias = "pa.Array[Any]"
-StreamKey = tuple[bytes, int, int]
+Packets = dict[str, npt.NDArray[Any]]
+"""Columns of a block with all that is derived, by stream and then in the order of arrival."""
 
 
 class FactSink(Protocol):
@@ -53,23 +57,33 @@ class _Stream:
 class Flusher:
     """Turns what a Capture holds into `packet` and `leg` facts. Belongs to the loop; not thread-safe."""
 
-    def __init__(self, config: EdgeConfig, capture: Capture, sink: FactSink) -> None:
+    def __init__(self, config: EdgeConfig, capture: Capture, owners: Owners, sink: FactSink) -> None:
         self._config = config
         self._capture = capture
+        self._owners = owners
         self._sink = sink
-        self._streams: dict[StreamKey, _Stream] = {}
-        self._per_session: dict[bytes, int] = {}
-        self._waiting: list[PacketRow] = []
+        self._streams: dict[int, _Stream] = {}
+        self._per_session: Counter[int] = Counter()
+        self._waiting: list[Columns] = []
+        self._leaving: set[int] = set()
         self._reported = {PACKET.name: Counter[str](), LEG.name: Counter[str]()}
         self.emitted = {PACKET.name: 0, LEG.name: 0}
+        self.lost = 0
+        """Packets that the facts say are missing."""
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait to learn their session."""
+        return sum(map(len, self._waiting))
 
     def flush(self, now_ns: int, *, last: bool = False) -> Iterator[None]:
         """Emit all rows whose session is known; `now_ns` is UTC. With `last`, nothing is left waiting."""
+        leaving = self._owners.take_retired()
         packets, legs, broken = self._capture.take()
-        packets = self._waiting + packets
-        self._waiting = []
-        for start in range(0, len(packets), _BLOCK_ROWS):
-            yield from self._block(packets[start : start + _BLOCK_ROWS], now_ns, last=last)
+        waited, self._waiting = self._waiting, []
+        for rows in (*waited, packets):
+            for start in range(0, len(rows), _BLOCK_ROWS):
+                yield from self._block(rows.rows(slice(start, start + _BLOCK_ROWS)), now_ns, last=last)
         if legs:
             self._legs(legs)
         yield
@@ -78,94 +92,136 @@ class Flusher:
             self._streams.clear()
             self._per_session.clear()
         self._forget_idle(now_ns)
+        self._release(leaving)
         self._report_shed()
 
+    def _release(self, leaving: Sequence[int]) -> None:
+        """Let go of owners that had retired before the rows of this flush were taken, and of whom none waits."""
+        self._leaving.update(leaving)
+        held = {int(owner) for rows in self._waiting for owner in np.unique(rows.owner)}
+        self._owners.release(self._leaving - held)
+        self._leaving &= held
+
     def _report_shed(self) -> None:
+        shed = self._capture.shed
         for fact in (PACKET, LEG):
-            reported, total = self._reported[fact.name], self._capture.shed[fact.name]
-            for reason, rows in total.items():
+            reported = self._reported[fact.name]
+            for reason, rows in shed[fact.name].items():
                 if rows > reported[reason]:
                     self._sink.shed(fact, reason, rows - reported[reason])
                     reported[reason] = rows
 
-    def _resolve(self, rows: list[PacketRow], now_ns: int, *, last: bool) -> list[PacketRow]:
-        """Put sessions in the place of flows. Rows without one wait for a bounded time in bounded number."""
+    def _known(self, rows: Columns, now_ns: int, *, last: bool) -> Columns:
+        """Return the rows whose session is known. The others wait for a bounded time in bounded number."""
+        known = self._owners.codes[rows.owner] != UNKNOWN
+        if known.all():
+            return rows
         oldest_ns = now_ns - int(self._config.limits.waiting_s * _NS)
-        room = 0 if last else self._config.limits.rows // 4
-        known: list[PacketRow] = []
-        for row in rows:
-            owner = row[0]
-            session = owner.session if isinstance(owner, Flow) else owner
-            if session is not None:
-                level_id = owner.audio_level_id if isinstance(owner, Flow) else row[6]
-                known.append((session, *row[1:6], level_id))
-            elif row[2] >= oldest_ns and len(self._waiting) < room:
-                self._waiting.append(row)
-            else:
-                self._capture.shed[PACKET.name]["no_session"] += 1
-        return known
+        room = 0 if last else max(0, self._config.limits.rows // 4 - self.waiting)
+        patient = ~known & (rows.at_ns >= oldest_ns)
+        patient[np.flatnonzero(patient)[room:]] = False
+        if patient.any():
+            self._waiting.append(rows.rows(patient))
+        self._capture.give_up(PACKET.name, "no_session", int(np.count_nonzero(~known & ~patient)))
+        return rows.rows(known)
 
-    def _block(self, rows: list[PacketRow], now_ns: int, *, last: bool) -> Iterator[None]:
-        if {type(row[0]) for row in rows} != {bytes}:
-            rows = self._resolve(rows, now_ns, last=last)
-            if not rows:
-                return
-        owners, tap_codes, times, toses, sizes, first_bytes, level_ids = zip(*rows, strict=True)
-        sessions = cast("tuple[bytes, ...]", owners)
-        count = len(rows)
-        taps = np.fromiter(tap_codes, np.int32, count)
-        at_ns = np.fromiter(times, np.int64, count)
-        tos = np.fromiter(toses, np.int16, count)
-        size = np.fromiter(sizes, np.int64, count)
-        yield
-        head = heads.read(first_bytes, size, np.fromiter(level_ids, np.int64, count))
-        yield
-        ext_seq = np.zeros(count, dtype=np.int64)
-        transit = np.zeros(count, dtype=np.int32)
-        no_transit = np.ones(count, dtype=np.bool_)
-        lost = np.zeros(count, dtype=np.int32)
-        reordered = np.zeros(count, dtype=np.bool_)
-        duplicate = np.zeros(count, dtype=np.bool_)
-        keep = np.ones(count, dtype=np.bool_)
-        for key, index in _by_stream(sessions, taps, head.ssrc):
-            stream = self._stream(key)
-            if stream is None:
-                self._capture.shed[PACKET.name]["streams"] += len(index)
-                keep[index] = False
-                continue
-            stream.last_ns = int(at_ns[index[-1]])
-            arrivals = stream.stats.receive_many(head.seq[index], head.rtp_ts[index], at_ns[index])
-            ext_seq[index] = arrivals.ext_seq
-            transit[index], no_transit[index] = arrivals.transit_delta_us, ~arrivals.transit_known
-            lost[index] = arrivals.newly_lost
-            reordered[index] = arrivals.reordered
-            duplicate[index] = arrivals.duplicate
+    def _block(self, rows: Columns, now_ns: int, *, last: bool) -> Iterator[None]:
+        rows = self._known(rows, now_ns, last=last)
+        packets: Packets | None = None
+        for step in self._derive(rows):
+            packets = step
             yield
+        if packets is not None:
+            self._write(packets)
+            yield
+
+    def _derive(self, rows: Columns) -> Iterator[Packets | None]:
+        """Compute all columns in steps; the last one yields them, if rows are left."""
+        if not len(rows):
+            return
+        owner, size = rows.owner, rows.size.astype(np.int64)
+        head = heads.read(rows.head, size, self._owners.level_ids[owner].astype(np.int64))
+        yield None
+        key = self._owners.codes[owner] << _CODE_SHIFT | rows.tap.astype(np.int64) << _TAP_SHIFT | head.ssrc
+        order = np.argsort(key, kind="stable")
+        key, order = self._within_caps(key[order], order)
+        if not len(key):
+            return
+        starts = np.flatnonzero(np.diff(key, prepend=key[0] - 1))
+        at_ns = rows.at_ns[order]
+        streams = [self._streams[one] for one in key[starts].tolist()]
+        for stream, last_ns in zip(streams, at_ns[np.append(starts[1:], len(key)) - 1].tolist(), strict=True):
+            stream.last_ns = last_ns
+        yield None
+        seq, rtp_ts = head.seq[order], head.rtp_ts[order]
+        arrivals = receive_streams([stream.stats for stream in streams], starts, seq, rtp_ts, at_ns)
+        self.lost += int(arrivals.newly_lost.sum())
+        yield {
+            "session": self._owners.sessions[owner[order]],
+            "observed_ns": at_ns,
+            "tap": rows.tap[order],
+            "stream": head.ssrc[order],
+            "ext_seq": arrivals.ext_seq,
+            "rtp_ts": rtp_ts,
+            "payload_type": head.payload_type[order],
+            "marker": head.marker[order],
+            "size_bytes": rows.size[order],
+            "level": head.level[order],
+            "voice": head.voice[order],
+            "has_level": head.has_level[order],
+            "tos": rows.tos[order],
+            "transit_delta_us": arrivals.transit_delta_us,
+            "transit_known": arrivals.transit_known,
+            "newly_lost": arrivals.newly_lost,
+            "reordered": arrivals.reordered,
+            "duplicate": arrivals.duplicate,
+        }
+
+    def _within_caps(
+        self, key: npt.NDArray[np.int64], order: npt.NDArray[np.intp]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+        """Leave out, and count, rows of streams beyond those that a session may have."""
+        refused = []
+        for one in key[np.flatnonzero(np.diff(key, prepend=key[0] - 1))].tolist():
+            if one in self._streams:
+                continue
+            session = one >> _CODE_SHIFT
+            if self._per_session[session] < self._config.limits.streams_per_session:
+                self._per_session[session] += 1
+                self._streams[one] = _Stream()
+            else:
+                refused.append(one)
+        if not refused:
+            return key, order
+        keep = ~np.isin(key, refused)
+        self._capture.give_up(PACKET.name, "streams", int(np.count_nonzero(~keep)))
+        return key[keep], order[keep]
+
+    def _write(self, packets: Packets) -> None:
+        at_ns, no_level = packets["observed_ns"], ~packets["has_level"]
         columns: dict[str, Array | str] = {
-            "session_id": _uuids(sessions),
+            "session_id": _uuids(packets["session"]),
             "region": self._config.region,
             "observed_ns": pa.array(at_ns - at_ns % PACKET_TIME_NS).cast(TIME),
-            "tap": _names(taps, TAPS),
-            "stream": pa.array(head.ssrc),
-            "ext_seq": pa.array(ext_seq),
-            "rtp_ts": pa.array(head.rtp_ts),
-            "payload_type": pa.array(head.payload_type),
-            "marker": pa.array(head.marker),
-            "size_bytes": pa.array(size.astype(np.uint16)),
-            "audio_level_dbov": pa.array(head.level, mask=~head.has_level),
-            "voice_activity": pa.array(head.voice, mask=~head.has_level),
-            "dscp": pa.array((tos >> 2).astype(np.uint8), mask=tos == UNKNOWN_TOS),
-            "transit_delta_us": pa.array(transit, mask=no_transit),
-            "newly_lost": pa.array(lost),
-            "reordered": pa.array(reordered),
-            "duplicate": pa.array(duplicate),
+            "tap": _taps(packets["tap"]),
+            "audio_level_dbov": pa.array(packets["level"], mask=no_level),
+            "voice_activity": pa.array(packets["voice"], mask=no_level),
+            "dscp": pa.array((packets["tos"] >> 2).astype(np.uint8), mask=packets["tos"] == UNKNOWN_TOS),
+            "transit_delta_us": pa.array(packets["transit_delta_us"], mask=~packets["transit_known"]),
         }
-        if not keep.all():
-            chosen = pa.array(keep)
-            columns = {
-                name: column if isinstance(column, str) else column.filter(chosen) for name, column in columns.items()
-            }
-        self._emit(PACKET, columns, int(keep.sum()))
+        for name in (
+            "stream",
+            "ext_seq",
+            "rtp_ts",
+            "payload_type",
+            "marker",
+            "size_bytes",
+            "newly_lost",
+            "reordered",
+            "duplicate",
+        ):
+            columns[name] = pa.array(packets[name])
+        self._emit(PACKET, columns, len(at_ns))
 
     def _legs(self, rows: list[LegRow]) -> None:
         known = [
@@ -173,10 +229,9 @@ class Flusher:
             for row in rows
             if (session := row.session.session if isinstance(row.session, Flow) else row.session) is not None
         ]
-        if len(known) < len(rows):
-            self._capture.shed[LEG.name]["no_session"] += len(rows) - len(known)
+        self._capture.give_up(LEG.name, "no_session", len(rows) - len(known))
         columns: dict[str, Array | str] = {
-            "session_id": _uuids([session for session, _ in known]),
+            "session_id": _uuids(np.frombuffer(b"".join(session for session, _ in known), np.uint8)),
             "region": self._config.region,
             "observed_ns": pa.array([row.at_ns for _, row in known], pa.int64()).cast(TIME),
             "leg": pa.array([row.leg for _, row in known], pa.string()).dictionary_encode(),
@@ -190,23 +245,12 @@ class Flusher:
             self._sink.add_columns(fact, columns, rows)
             self.emitted[fact.name] += rows
 
-    def _stream(self, key: StreamKey) -> _Stream | None:
-        """Return the state of a stream, or None where a session shows more streams than calls have."""
-        stream = self._streams.get(key)
-        if stream is None:
-            streams = self._per_session.get(key[0], 0)
-            if streams >= self._config.limits.streams_per_session:
-                return None
-            self._per_session[key[0]] = streams + 1
-            stream = self._streams[key] = _Stream()
-        return stream
-
     def _forget_idle(self, now_ns: int) -> None:
         for key in [key for key, stream in self._streams.items() if now_ns - stream.last_ns > _STREAM_IDLE_NS]:
             del self._streams[key]
-            left = self._per_session.pop(key[0]) - 1
+            left = self._per_session.pop(key >> _CODE_SHIFT) - 1
             if left:
-                self._per_session[key[0]] = left
+                self._per_session[key >> _CODE_SHIFT] = left
 
 
 class _Nowhere:
@@ -225,31 +269,19 @@ def warm_up(config: EdgeConfig) -> None:
     Arrow imports what it may need (pandas among it) when its first array is made. That takes a second or more, which
     must not fall into a call.
     """
-    capture = Capture(config.limits.rows)
-    flow = Flow(("192.0.2.1", 1), b"", ("192.0.2.2", 1), 0)
+    capture, owners = Capture(1), Owners()
+    flow = Flow(("192.0.2.1", 1), b"", ("192.0.2.2", 1), 0, owners.new(bytes(16)))
     flow.session = bytes(16)
-    capture.packet(flow, 0, b"\x80".ljust(12, b"\0"), 0, UNKNOWN_TOS)
+    capture.packet(flow, EDGE_UP, b"\x80".ljust(12, b"\0"), 0, UNKNOWN_TOS)
     capture.leg(LegRow(flow, "client_edge", 0, 0))
-    for _ in Flusher(config, capture, _Nowhere()).flush(0):
+    for _ in Flusher(config, capture, owners, _Nowhere()).flush(0):
         pass
 
 
-def _by_stream(
-    sessions: Sequence[bytes], taps: npt.NDArray[np.int32], ssrc: npt.NDArray[np.uint32]
-) -> Iterator[tuple[StreamKey, npt.NDArray[np.intp]]]:
-    """Yield each stream with the indices of its rows, in the order in which they came."""
-    codes = {session: code for code, session in enumerate(dict.fromkeys(sessions))}
-    session = np.fromiter(map(codes.__getitem__, sessions), np.int64, len(sessions))
-    key = session << 33 | taps.astype(np.int64) << 32 | ssrc
-    order = np.argsort(key, kind="stable")
-    for index in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
-        first = int(index[0])
-        yield (sessions[first], int(taps[first]), int(ssrc[first])), index
+def _uuids(sessions: npt.NDArray[np.uint8]) -> Array:
+    octets = np.ascontiguousarray(sessions).reshape(-1)
+    return pa.Array.from_buffers(UUID_TYPE, len(octets) // 16, [None, pa.py_buffer(octets.data)])
 
 
-def _uuids(sessions: Sequence[bytes]) -> Array:
-    return pa.Array.from_buffers(UUID_TYPE, len(sessions), [None, pa.py_buffer(b"".join(sessions))])
-
-
-def _names(codes: npt.NDArray[np.int32], values: Sequence[str]) -> Array:
-    return pa.DictionaryArray.from_arrays(codes, pa.array(values, pa.string()))
+def _taps(codes: npt.NDArray[np.uint8]) -> Array:
+    return pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(TAPS, pa.string()))

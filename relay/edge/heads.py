@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +32,12 @@ class Heads:
     has_level: Bools
 
 
-def read(heads: Sequence[bytes], sizes: Ints, level_ids: Ints) -> Heads:
-    """Read the first (at most 64) bytes of RTP packets, each at least 12 long.
+def read(table: Bytes, sizes: Ints, level_ids: Ints) -> Heads:
+    """Read the first bytes of RTP packets, each at least 12 long.
 
-    `sizes` are the packets' lengths, `level_ids` the extension ids of their audio levels (RFC 6464), 0 for none. A
-    level that lies beyond those bytes is not found.
+    `table` has a row of 64 bytes a packet, padded with zeros; `sizes` are the packets' lengths, `level_ids` the
+    extension ids of their audio levels (RFC 6464), 0 for none. A level that lies beyond those bytes is not found.
     """
-    raw = b"".join([head if len(head) == HEAD_BYTES else head.ljust(HEAD_BYTES, b"\0") for head in heads])
-    table = np.frombuffer(raw, dtype=np.uint8).reshape(-1, HEAD_BYTES)
     words = table[:, :FIXED_HEADER_BYTES].copy().view(">u4")
     level, has_level = _audio_levels(table, sizes, level_ids)
     return Heads(

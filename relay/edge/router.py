@@ -44,6 +44,8 @@ class Router:
         self._header_keys = [derive(key) for key in config.keys.values()]
         self._flows = flows
         self._capture = capture
+        self.refusing: str | None = None
+        """Why new clients are turned away at present, if they are. Clients of living calls that move are not new."""
         self._record = config.packet_facts
         self._pairs = StunPairs()
         self.dropped: Counter[str] = Counter()
@@ -55,8 +57,8 @@ class Router:
         self._transceivers = dict(transceivers)
         self._codes = {address: code for code, address in self._transceivers.items()}
 
-    def up(self, batch: Iterable[Datagram], now_ns: int) -> list[Outgoing]:
-        """Route datagrams from clients. `now_ns` is monotonic."""
+    def up(self, batch: Iterable[Datagram], now_ns: int, oldest_ns: int = 0) -> list[Outgoing]:
+        """Route datagrams from clients. `now_ns` is monotonic; RTP received before `oldest_ns` (UTC) comes too late."""
         flows = self._flows.by_address
         out: list[Outgoing] = []
         for data, source, at_ns, tos in batch:
@@ -67,9 +69,13 @@ class Router:
                     self.dropped["unknown_source"] += 1
                     continue
                 flow.seen_ns = now_ns
+                if _is_rtp(data):
+                    if self._record:
+                        self._capture.packet(flow, EDGE_UP, data, at_ns, tos)
+                    if at_ns < oldest_ns:
+                        self.dropped["late"] += 1
+                        continue
                 out.append((flow.header + data, flow.transceiver))
-                if self._record and _is_rtp(data):
-                    self._capture.packet(flow, EDGE_UP, data, at_ns, tos)
             elif 0 <= first <= _STUN_MAX:
                 self._stun_up(data, source, at_ns, now_ns, out)
             else:
@@ -77,8 +83,8 @@ class Router:
         self.forwarded_up += len(out)
         return out
 
-    def down(self, batch: Iterable[Datagram], now_ns: int) -> list[Outgoing]:
-        """Route datagrams from transceivers. `now_ns` is monotonic."""
+    def down(self, batch: Iterable[Datagram], now_ns: int, oldest_ns: int = 0) -> list[Outgoing]:
+        """Route datagrams from transceivers; the times are as for `up`."""
         flows = self._flows.by_down_key
         out: list[Outgoing] = []
         for data, source, at_ns, tos in batch:
@@ -91,8 +97,12 @@ class Router:
             payload = data[size:]
             first = payload[0] if payload else -1
             if _RTP_MIN <= first <= _RTP_MAX:
-                if self._record and _is_rtp(payload):
-                    self._capture.packet(flow, EDGE_DOWN, payload, at_ns, tos)
+                if _is_rtp(payload):
+                    if self._record:
+                        self._capture.packet(flow, EDGE_DOWN, payload, at_ns, tos)
+                    if at_ns < oldest_ns:
+                        self.dropped["late_down"] += 1
+                        continue
             elif 0 <= first <= _STUN_MAX:
                 self._stun_down(payload, flow, at_ns)
             elif not _DTLS_MIN <= first <= _DTLS_MAX:
@@ -136,14 +146,11 @@ class Router:
         ufrag = message.username.partition(":")[0]  # RFC 8445, section 7.2.2: the receiver's ufrag comes first
         if flow is not None and flow.ufrag == ufrag:
             return flow, flow.transceiver
-        try:
-            verified = verify(ufrag, self._keys)
-        except UfragError as error:
-            self.dropped[f"ufrag_{error.reason}"] += 1
-            return None
-        transceiver = self._transceivers.get(verified.transceiver)
+        transceiver = self._transceiver_of(ufrag)
         if transceiver is None:
-            self.dropped["unknown_transceiver"] += 1
+            return None
+        if self.refusing is not None and flow is None and not self._flows.flows_of_ufrag(ufrag):
+            self.dropped[self.refusing] += 1
             return None
         try:
             if flow is None:
@@ -156,6 +163,18 @@ class Router:
             self.dropped[error.reason] += 1
             return None
         return flow, transceiver
+
+    def _transceiver_of(self, ufrag: str) -> Address | None:
+        """Return the transceiver that a ufrag of ours names, or count why there is none."""
+        try:
+            verified = verify(ufrag, self._keys)
+        except UfragError as error:
+            self.dropped[f"ufrag_{error.reason}"] += 1
+            return None
+        transceiver = self._transceivers.get(verified.transceiver)
+        if transceiver is None:
+            self.dropped["unknown_transceiver"] += 1
+        return transceiver
 
     def _stun_down(self, payload: bytes, flow: Flow, at_ns: int) -> None:
         try:

@@ -23,6 +23,7 @@ from eventlog.port import TopicPartition
 from eventlog.schema import LEG, PACKET, FactType
 from eventlog.sqlite import SqliteEventLog
 from relay.edge import Edge, EdgeConfig, Limits
+from relay.edge.wire.build import build
 from relay.encap import Client, derive, down_header, read_up
 from relay.ufrag import mint
 from voice.sequence import StreamStats
@@ -78,7 +79,8 @@ class Transceiver(Peer):
 class World:
     """An edge in a thread with two allow-listed transceivers, a log, and the means to stop and read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, compiled: bool) -> None:
+        self.compiled = compiled
         self.log_path = path / "log.sqlite"
         self.alpha, self.beta, self.client = Transceiver(), Transceiver(), Peer()
         self.peers: list[Peer] = [self.alpha, self.beta, self.client]
@@ -94,6 +96,7 @@ class World:
             transceivers={"alph": self.alpha.address, "beta": self.beta.address},
             keys={1: KEY},
             host_id="host-1",
+            compiled=self.compiled,
             limits=limits or Limits(),
         )
         return dataclasses.replace(plain, **settings)
@@ -143,9 +146,13 @@ class World:
         return pa.Table.from_batches(batches, schema=fact.schema).sort_by("observed_ns")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+# Where there is no C compiler the portable way is the only one, and the tests are for that.
+WAYS = ["portable"] if build() is None else ["compiled", "portable"]
+
+
+@pytest.fixture(params=WAYS)
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    made = World(tmp_path, compiled=request.param == "compiled")
     yield made
     made.close()
 

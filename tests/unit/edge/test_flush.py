@@ -12,6 +12,7 @@ from relay.edge import EdgeConfig, Limits
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.flows import Flow
 from relay.edge.flush import Flusher
+from relay.edge.owners import Owners
 
 MS = 1_000_000
 Rtp = Callable[..., bytes]
@@ -35,12 +36,6 @@ class Sink:
         self.rows += [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
 
 
-def flow(session: bytes | None) -> Flow:
-    made = Flow(("192.0.2.1", 1), b"", ("10.0.0.1", 1), 0)
-    made.session = session
-    return made
-
-
 @dataclasses.dataclass
 class Path:
     """Capture to sink."""
@@ -49,8 +44,14 @@ class Path:
 
     def __post_init__(self) -> None:
         self.sink = Sink()
+        self.owners = Owners()
         self.capture = Capture(self.config.limits.rows)
-        self.flusher = Flusher(self.config, self.capture, self.sink)
+        self.flusher = Flusher(self.config, self.capture, self.owners, self.sink)
+
+    def flow(self, session: bytes | None, level_id: int = 0) -> Flow:
+        made = Flow(("192.0.2.1", 1), b"", ("10.0.0.1", 1), 0, self.owners.new(session, level_id))
+        made.session = session
+        return made
 
     def flush(self, now_ns: int = 0, *, last: bool = False) -> list[dict[str, Any]]:
         self.sink.rows.clear()
@@ -65,7 +66,7 @@ def path(config: EdgeConfig) -> Path:
 
 
 def test_streams_are_told_apart_by_session_tap_and_ssrc(path: Path, rtp: Rtp) -> None:
-    one, two = flow(b"1" * 16), flow(b"2" * 16)
+    one, two = path.flow(b"1" * 16), path.flow(b"2" * 16)
     for n in range(0, 9, 2):
         for who, tap, ssrc in ((one, EDGE_UP, 7), (two, EDGE_UP, 7), (one, EDGE_DOWN, 7), (one, EDGE_UP, 8)):
             path.capture.packet(who, tap, rtp(n, ssrc=ssrc), n * 20 * MS, -1)
@@ -80,7 +81,7 @@ def test_streams_are_told_apart_by_session_tap_and_ssrc(path: Path, rtp: Rtp) ->
 
 
 def test_state_goes_on_from_flush_to_flush(path: Path, rtp: Rtp) -> None:
-    one = flow(b"1" * 16)
+    one = path.flow(b"1" * 16)
     path.capture.packet(one, EDGE_UP, rtp(1), 0, 0)
     path.flush()
     path.capture.packet(one, EDGE_UP, rtp(4), 61 * MS, 0)
@@ -90,7 +91,7 @@ def test_state_goes_on_from_flush_to_flush(path: Path, rtp: Rtp) -> None:
 
 def test_rows_shed_by_the_edge_are_not_reported_as_lost_by_the_network(config: EdgeConfig, rtp: Rtp) -> None:
     path = Path(dataclasses.replace(config, limits=Limits(rows=3)))
-    one = flow(b"1" * 16)
+    one = path.flow(b"1" * 16)
     for n in range(10):
         path.capture.packet(one, EDGE_UP, rtp(n), n * 20 * MS, 0)
     assert [row["ext_seq"] for row in path.flush()] == [0, 1, 2]
@@ -101,26 +102,26 @@ def test_rows_shed_by_the_edge_are_not_reported_as_lost_by_the_network(config: E
 
 
 def test_rows_wait_for_their_session_but_not_for_ever(path: Path, rtp: Rtp) -> None:
-    early, never = flow(None), flow(None)
+    early, never = path.flow(None), path.flow(None)
     for n in range(3):
         path.capture.packet(early, EDGE_UP, rtp(n), n, 0)
         path.capture.packet(never, EDGE_UP, rtp(n), n, 0)
     assert path.flush(100 * MS) == []
-    early.session = b"1" * 16
+    path.owners.tell(early.owner, b"1" * 16, 0)
     assert [row["ext_seq"] for row in path.flush(200 * MS)] == [0, 1, 2]
     assert path.flush(3_000 * MS) == []
     assert path.sink.given_up == {("packet", "no_session"): 3}
 
 
 def test_the_last_flush_leaves_nothing_waiting(path: Path, rtp: Rtp) -> None:
-    path.capture.packet(flow(None), EDGE_UP, rtp(1), 0, 0)
-    path.capture.leg(LegRow(flow(None), "client_edge", 0, 5))
+    path.capture.packet(path.flow(None), EDGE_UP, rtp(1), 0, 0)
+    path.capture.leg(LegRow(path.flow(None), "client_edge", 0, 5))
     assert path.flush(0, last=True) == []
     assert path.sink.given_up == {("packet", "no_session"): 1, ("leg", "no_session"): 1}
 
 
 def test_an_idle_stream_is_forgotten(path: Path, rtp: Rtp) -> None:
-    one = flow(b"1" * 16)
+    one = path.flow(b"1" * 16)
     path.capture.packet(one, EDGE_UP, rtp(1), 0, 0)
     path.flush(0)
     path.flush(61_000 * MS)
@@ -137,9 +138,8 @@ def test_round_trips_become_legs(path: Path) -> None:
 def test_each_session_has_its_own_audio_level_extension(path: Path) -> None:
     head = bytes.fromhex("906f00010000000200000007")
     packet = head + b"\xbe\xde\0\1" + b"\x10\x30\x20\x85"
-    sessions = {1: flow(b"1" * 16), 2: flow(b"2" * 16), 0: flow(b"3" * 16)}
-    for level_id, one in sessions.items():
-        one.audio_level_id = level_id
+    for level_id, session in ((1, b"1" * 16), (2, b"2" * 16), (0, b"3" * 16)):
+        one = path.flow(session, level_id)
         path.capture.packet(one, EDGE_UP, packet, 0, 0)
     rows = {row["session_id"][:1]: (row["audio_level_dbov"], row["voice_activity"]) for row in path.flush()}
     assert rows == {b"1": (-0x30, False), b"2": (-5, True), b"3": (None, None)}

@@ -15,7 +15,8 @@ from voice.rtp import RtpError, parse_header
 def columns(packets: list[bytes], level_id: int | None) -> Heads:
     sizes = np.array([len(packet) for packet in packets], dtype=np.int64)
     level_ids = np.full(len(packets), level_id or 0, dtype=np.int64)
-    return read([packet[:HEAD_BYTES] for packet in packets], sizes, level_ids)
+    table = b"".join(packet[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0") for packet in packets)
+    return read(np.frombuffer(table, np.uint8).reshape(-1, HEAD_BYTES), sizes, level_ids)
 
 
 def check_against_the_reference(packets: list[bytes], level_id: int | None) -> None:

@@ -32,6 +32,18 @@ class Bench:
         self.capture = Capture(self.config.limits.rows)
         self.router = Router(self.config, self.flows, self.capture)
 
+    def captured(self) -> list[tuple[bytes | None, int, int]]:
+        """Session, tap and size of each packet."""
+        columns, owners = self.capture.columns, self.flows.owners
+        return [
+            (
+                owners.sessions[owner].tobytes() if owners.codes[owner] >= 0 else None,
+                int(columns.tap[row]),
+                int(columns.size[row]),
+            )
+            for row, owner in enumerate(columns.owner[: self.capture.waiting])
+        ]
+
     def datagram(self, data: bytes, source: tuple[str, int], at_ns: int) -> Datagram:
         return data, source, at_ns, 184
 
@@ -113,7 +125,7 @@ def test_media_follows_its_flow_both_ways(bench: Bench, ufrag: Make, check: Chec
     assert bench.down(rtp(9, ssrc=8)) == [(rtp(9, ssrc=8), CLIENT)]
     assert bench.up(b"\x16\xfe\xfd" + bytes(30)) != []
     assert bench.up(rtp(2), OTHER) == []
-    assert [(row[0], row[1], row[4]) for row in bench.capture.packets] == [(SESSION, 0, 16), (SESSION, 1, 16)]
+    assert bench.captured() == [(SESSION, 0, 16), (SESSION, 1, 16)]
 
 
 def test_rtcp_and_dtls_are_forwarded_but_are_no_packet_facts(bench: Bench, ufrag: Make, check: Check) -> None:
@@ -121,7 +133,7 @@ def test_rtcp_and_dtls_are_forwarded_but_are_no_packet_facts(bench: Bench, ufrag
     for data in (b"\x80\xc8" + bytes(30), b"\x81\xc9" + bytes(6), b"\x16\xfe\xfd" + bytes(30), b"\x90"):
         assert len(bench.up(data)) == 1
         assert len(bench.down(data)) == 1
-    assert not bench.capture.packets
+    assert not bench.captured()
 
 
 def test_only_allow_listed_transceivers_reach_clients(
@@ -150,7 +162,7 @@ def test_a_restarted_edge_learns_the_call_from_the_downlink(
     assert bench.up(rtp(1)) == []
     assert bench.down(rtp(1, ssrc=8)) == [(rtp(1, ssrc=8), CLIENT)]
     assert len(bench.up(rtp(2))) == 1
-    assert {row[0] for row in bench.capture.packets} == {SESSION}
+    assert {row[0] for row in bench.captured()} == {SESSION}
     bench.up(check(f"{ufrag()}:theirs"))
     assert bench.flows.by_address[CLIENT].session == SESSION
 
@@ -165,7 +177,7 @@ def test_a_client_that_moves_keeps_its_session(
     ((_, address),) = bench.up(check(name), OTHER)
     assert address == ALPHA
     assert len(bench.up(rtp(2), OTHER)) == 1
-    assert bench.capture.packets[-1][0] == SESSION
+    assert bench.captured()[-1][0] == SESSION
     assert bench.down(rtp(2), client=OTHER) == [(rtp(2), OTHER)]
 
 
@@ -182,7 +194,7 @@ def test_a_live_flow_is_handed_over_only_when_the_other_transceiver_answers(
     assert bench.down(check(answer_to=request), source=BETA, session=NEXT_SESSION) != []
     ((_, address),) = bench.up(rtp(3))
     assert address == BETA
-    assert bench.capture.packets[-1][0] == NEXT_SESSION
+    assert bench.captured()[-1][0] == NEXT_SESSION
     assert bench.down(rtp(9), source=ALPHA) == []
 
 
@@ -194,7 +206,7 @@ def test_a_new_session_on_the_same_address_is_told_apart(
     bench.up(check(f"{ufrag()}:theirs"))
     bench.down(rtp(1), session=NEXT_SESSION)
     bench.up(rtp(2))
-    assert [row[0] for row in bench.capture.packets] == [SESSION, NEXT_SESSION, NEXT_SESSION]
+    assert [row[0] for row in bench.captured()] == [SESSION, NEXT_SESSION, NEXT_SESSION]
 
 
 def test_two_keys_are_live_during_a_rotation(config: EdgeConfig, ufrag: Make, check: Check) -> None:
@@ -222,7 +234,7 @@ def test_telemetry_gives_way_and_voice_does_not(
     bench = Bench(dataclasses.replace(config, limits=Limits(rows=10)))
     bench.up(check(f"{ufrag()}:theirs"))
     assert sum(len(bench.up(rtp(n))) for n in range(50)) == 50
-    assert len(bench.capture.packets) == 10
+    assert len(bench.captured()) == 10
     assert bench.capture.shed["packet"] == {"full": 40}
     assert bench.capture.captured == 50
 

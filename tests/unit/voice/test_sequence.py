@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from voice.sequence import Arrival, Arrivals, StreamStats
+from voice.sequence import Arrival, Arrivals, StreamStats, receive_streams
 
 MS = 1_000_000
 
@@ -237,6 +237,25 @@ def test_many_equals_one_by_one(packets: Packets, cuts: list[int]) -> None:
     # What is not public must agree too: the next packets tell.
     for seq in range(0, 65536, 997):
         assert many.receive(seq, 0, 0) == one.receive(seq, 0, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(streams(), min_size=1, max_size=4), st.integers(1, 80))
+@example([[(seq % 65536, seq * 960 % 2**32, seq * 20_000_000 + seq % 7) for seq in range(65400, 65700)]] * 2, 30)
+def test_streams_taken_together_equal_each_by_itself(several: list[Packets], at_once: int) -> None:
+    one, many = [[StreamStats() for _ in several] for _ in range(2)]
+    for start in range(0, max(map(len, several)), at_once):
+        parts = [packets[start : start + at_once] for packets in several]
+        present = [n for n, part in enumerate(parts) if part]
+        starts = np.cumsum([0, *(len(parts[n]) for n in present[:-1])])
+        together = columns([packet for n in present for packet in parts[n]])
+        got = rows(receive_streams([many[n] for n in present], starts, *together))
+        assert got == [one[n].receive(*packet) for n in present for packet in parts[n]]
+    for mine, reference in zip(many, one, strict=True):
+        assert [getattr(mine, name) for name in STATE] == [getattr(reference, name) for name in STATE]
+        assert mine.jitter_s == pytest.approx(reference.jitter_s, rel=1e-9, abs=1e-12)
+        for seq in range(0, 65536, 997):
+            assert mine.receive(seq, 0, 0) == reference.receive(seq, 0, 0)
 
 
 @pytest.mark.parametrize(
