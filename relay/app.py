@@ -2,25 +2,29 @@
 
 `POST /v1/realtime/calls` is the shape of OpenAI's Realtime API over WebRTC and, but for its path, WHIP (RFC 9725), so
 `/whip` is the same: an SDP offer in, 201 with the answer and a `Location` out, and `DELETE` on that location ends it.
+What else an application written for that API needs is here, too: the form with a session, ephemeral keys, `hangup`.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from relay.client_secrets import PATH as CLIENT_SECRETS
+from relay.client_secrets import add_client_secrets
+from relay.ephemeral import EphemeralKeyError, EphemeralKeys
+from relay.models import ModelError
+from relay.signalling import SDP, application_of, read_offer
 from relay.transceiver import BusyError, OfferError, Transceiver, UnknownRegionError
 from relay.transceiver.behaviour import HEADER, BehaviourError
-from relay.transceiver.offer import OFFER_BYTES_MAX
 
-SDP: Final = "application/sdp"
 CALLS: Final = "/v1/realtime/calls"
 WHIP: Final = "/whip"
 RETRY_AFTER_S: Final = 5
@@ -42,16 +46,25 @@ _PROBLEMS: Final[dict[type[Exception], tuple[int, dict[str, str]]]] = {
     OfferError: (400, {}),
     BehaviourError: (403, {}),
     UnknownRegionError: (400, {}),
+    ModelError: (401, {"www-authenticate": "Bearer"}),
     BusyError: (503, {"retry-after": str(RETRY_AFTER_S)}),
 }
 
 
-def create_app(transceiver: Transceiver, *, allowed_origins: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    transceiver: Transceiver,
+    *,
+    allowed_origins: Sequence[str] = (),
+    keys: EphemeralKeys | None = None,
+    own_token: str | None = None,
+) -> FastAPI:
     """Return the relay's HTTP interface around a transceiver that is started and closed elsewhere.
 
     Args:
         transceiver: who takes the calls.
-        allowed_origins: pages of other origins that may call from a browser; by default none.
+        allowed_origins: pages of other origins that may call from a browser, `*` for all; by default none.
+        keys: makes ephemeral keys; without it there are none.
+        own_token: the token of this installation, which is never handed on to a model.
 
     """
     app = FastAPI(title="Sidetone relay", docs_url=None, redoc_url=None, openapi_url=None)
@@ -60,26 +73,57 @@ def create_app(transceiver: Transceiver, *, allowed_origins: Sequence[str] = ())
             CORSMiddleware,
             allow_origins=list(allowed_origins),
             allow_methods=["POST", "DELETE", "OPTIONS"],
-            allow_headers=["content-type", "authorization"],
+            allow_headers=["*"],
             expose_headers=["location"],
         )
     registry = CollectorRegistry()
     registry.register(transceiver.counters)
-    _add_signalling(app, transceiver)
+    _add_signalling(app, transceiver, keys, own_token)
+    _add_problems(app)
+    if keys is not None:
+        add_client_secrets(app, transceiver.config.model, keys, own_token)
     _add_health(app, transceiver, registry)
     _add_page(app, transceiver)
     return app
 
 
-def _add_signalling(app: FastAPI, transceiver: Transceiver) -> None:
+def admits(keys: EphemeralKeys) -> Callable[[MutableMapping[str, Any]], bool]:
+    """Return who may pass without the installation's token: who calls with an ephemeral key, and a browser's preflight.
+
+    A preflight carries no token (Fetch, section 4.8) and learns only which origins may call.
+    """
+
+    def may(scope: MutableMapping[str, Any]) -> bool:
+        path = str(scope.get("path", ""))
+        if scope.get("type") != "http" or not (path == CLIENT_SECRETS or _is_call(path)):
+            return False
+        if scope.get("method") == "OPTIONS":
+            return True
+        given = dict(scope.get("headers", ())).get(b"authorization", b"").decode("latin-1")
+        try:
+            keys.open(given.removeprefix("Bearer "))
+        except EphemeralKeyError:
+            return False
+        return _is_call(path)
+
+    return may
+
+
+def _is_call(path: str) -> bool:
+    return any(path == one or path.startswith(f"{one}/") for one in (CALLS, WHIP))
+
+
+def _add_signalling(app: FastAPI, transceiver: Transceiver, keys: EphemeralKeys | None, own_token: str | None) -> None:
     async def call(request: Request) -> Response:
-        offer = await _read_offer(request)
+        offer, session = await read_offer(request)
+        application = application_of(request, session, keys, own_token)
         try:
             answer = await transceiver.answer(
                 offer,
                 region=request.query_params.get("region"),
                 attributes=_attributes(request),
                 behaviour=request.headers.get(HEADER),
+                application=application,
             )
         except tuple(_PROBLEMS) as error:
             status, headers = _PROBLEMS[type(error)]
@@ -104,29 +148,20 @@ def _add_signalling(app: FastAPI, transceiver: Transceiver) -> None:
         app.add_api_route(path, call, methods=["POST"])
         app.add_api_route(path, options, methods=["OPTIONS"])
         app.add_api_route(f"{path}/{{session_id}}", hang_up, methods=["DELETE"])
+    app.add_api_route(f"{CALLS}/{{session_id}}/hangup", hang_up, methods=["POST"])
 
-    async def problem(_request: Request, error: Exception) -> Response:
+
+def _add_problems(app: FastAPI) -> None:
+    async def problem(request: Request, error: Exception) -> Response:
         # A person reads these, in a terminal or on the page: one sentence, no JSON around it.
         if not isinstance(error, HTTPException):
             raise error
+        if request.url.path == CLIENT_SECRETS:  # where a program reads them
+            said = {"type": "invalid_request_error", "message": error.detail, "code": None, "param": None}
+            return JSONResponse({"error": said}, error.status_code, error.headers)
         return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
 
     app.add_exception_handler(HTTPException, problem)
-
-
-async def _read_offer(request: Request) -> str:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != SDP:
-        raise HTTPException(415, f"send the SDP offer as content-type {SDP}, not {kind or 'without one'}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > OFFER_BYTES_MAX:
-            raise HTTPException(413, f"an offer has at most {OFFER_BYTES_MAX} bytes")
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise HTTPException(400, "the offer is not UTF-8 text") from error
 
 
 def _attributes(request: Request) -> Mapping[str, str]:

@@ -31,11 +31,18 @@ input,button{{font:inherit;width:100%;box-sizing:border-box;padding:.6rem;margin
 """
 
 
-def guarded(app: App, host: str, token: str | None) -> App:
+def guarded(app: App, host: str, token: str | None, admits: Callable[[Scope], bool] | None = None) -> App:
     """Ask for the token on everything but health checks when the address is reachable from outside.
 
     Programs send it as a bearer token (RFC 6750). A browser gets a form, and for the right token a cookie that ends
     with its session, is sent to this host only and never from other sites' pages, and does not contain the token.
+    A program whose `authorization` is for somebody else sends the token as `sidetone-token`.
+
+    Args:
+        app: what is guarded.
+        host: address that it listens on.
+        token: the token.
+        admits: says of a request that it may pass without the token.
 
     Raises:
         SettingsError: the address is not loopback and there is no token.
@@ -45,12 +52,13 @@ def guarded(app: App, host: str, token: str | None) -> App:
         return app
     if token is None:
         raise SettingsError(f"listening on {host} needs a token: set SIDETONE_TOKEN")
-    return _Guard(app, token)
+    return _Guard(app, token, admits)
 
 
 class _Guard:
-    def __init__(self, app: App, token: str) -> None:
+    def __init__(self, app: App, token: str, admits: Callable[[Scope], bool] | None) -> None:
         self._app = app
+        self._admits = admits
         self._token = token.encode()
         self._bearer = b"Bearer " + self._token
         self._ticket = hmac.digest(self._token, b"sidetone browser session", "sha256").hex()
@@ -59,7 +67,12 @@ class _Guard:
         headers = dict(scope.get("headers", ()))
         if scope["type"] == "http" and scope["path"] == LOGIN and scope["method"] == "POST":
             await self._log_in(scope, receive, send)
-        elif scope["type"] == "lifespan" or scope.get("path") in _OPEN_PATHS or self._may(headers):
+        elif (
+            scope["type"] == "lifespan"
+            or scope.get("path") in _OPEN_PATHS
+            or self._may(headers)
+            or self._admitted(scope)
+        ):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # policy violation; becomes a 403
@@ -68,8 +81,13 @@ class _Guard:
         else:
             await _answer(send, 401, b"A bearer token is needed here (SIDETONE_TOKEN).\n", b"text/plain")
 
+    def _admitted(self, scope: Scope) -> bool:
+        return self._admits is not None and self._admits(scope)
+
     def _may(self, headers: dict[bytes, bytes]) -> bool:
         if hmac.compare_digest(headers.get(b"authorization", b""), self._bearer):
+            return True
+        if hmac.compare_digest(headers.get(b"sidetone-token", b""), self._token):
             return True
         try:
             cookie = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(COOKIE)

@@ -156,8 +156,9 @@ def run_transceiver(settings: Settings, code: str | None) -> None:
 
 
 async def _transceiver(settings: Settings, code: str | None) -> None:
-    from relay.app import create_app
-    from relay.models import ModelConfig
+    from relay.app import admits, create_app
+    from relay.ephemeral import EphemeralKeys
+    from relay.models import ModelConfig, ModelError, OpenAIConfig
     from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
 
     mine = settings.transceiver(code)
@@ -186,7 +187,20 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         edges=edges(resolved),
         ufrag_key=settings.ufrag_key_bytes(),
         host_id=socket.gethostname(),
-        model=ModelConfig(name=settings.model, seed=settings.model_seed, think_median_ms=settings.think_ms),
+        model=ModelConfig(
+            name=settings.model,
+            seed=settings.model_seed,
+            think_median_ms=settings.think_ms,
+            openai=OpenAIConfig(
+                url=settings.openai_url,
+                model=settings.openai_model,
+                voice=settings.openai_voice,
+                instructions=settings.openai_instructions,
+                turn_detection=settings.openai_turn_detection,
+                transcription=settings.openai_transcription,
+                hand_on=settings.openai_hand_on,
+            ),
+        ),
         behaviours=settings.behaviours,
         max_sessions=settings.max_calls,
     )
@@ -194,6 +208,9 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     stop = process.async_stop_event()
     try:
         await transceiver.start()
+    except ModelError as error:
+        sock.close()
+        raise SettingsError(f"transceiver {mine.code}: {error}") from None
     except OSError as error:
         sock.close()
         raise SettingsError(
@@ -210,7 +227,14 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     process.prefer_voice()
     emitter.start()
     try:
-        serving = asyncio.create_task(serve(create_app(transceiver), sock, settings, stop))
+        keys = EphemeralKeys(settings.ufrag_key_bytes())
+        app = create_app(
+            transceiver,
+            allowed_origins=settings.allowed_origins,
+            keys=keys,
+            own_token=settings.token.get_secret_value() if settings.token else None,
+        )
+        serving = asyncio.create_task(serve(app, sock, settings, stop, admits=admits(keys)))
         process.settle_memory()
         process.notify_ready()
         with announced(settings.data_dir, "transceiver", mine.code, settings.transceiver_region, local_url(sock)):

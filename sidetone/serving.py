@@ -11,7 +11,7 @@ from typing import Literal
 
 import uvicorn
 
-from sidetone.guard import App, guarded
+from sidetone.guard import App, Scope, guarded
 from sidetone.settings import Settings, SettingsError
 
 
@@ -74,6 +74,7 @@ async def serve(
     *,
     lifespan: Literal["on", "off"] = "off",
     on_ready: Callable[[], None] = lambda: None,
+    admits: Callable[[Scope], bool] | None = None,
 ) -> None:
     """Serve `app` on a bound socket until `stop`; open requests get 2 s to end.
 
@@ -84,12 +85,13 @@ async def serve(
         stop: ends it.
         lifespan: `on` for an app that has to be started and stopped.
         on_ready: called once, when requests are answered.
+        admits: says of a request that it may pass without the token.
 
     """
     host = sock.getsockname()[0]
     token = settings.token.get_secret_value() if settings.token else None
     config = uvicorn.Config(
-        guarded(app, host, token),
+        guarded(app, host, token, admits),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,

@@ -168,7 +168,27 @@ class Settings(BaseSettings):
         description="Key (hex) that signs ufrags, the same on edges and transceivers; made in the data dir if unset.",
     )
 
-    model: Literal["scripted", "echo"] = Field("scripted", description="The voice model that answers.")
+    model: Literal["scripted", "echo", "openai_realtime"] = Field(
+        "scripted", description="The voice model that answers."
+    )
+    openai_url: str = Field(
+        "wss://api.openai.com/v1/realtime",
+        pattern=r"^wss?://[^@]+$",
+        description="Realtime API that `openai_realtime` speaks with; its key is OPENAI_API_KEY in the environment.",
+    )
+    openai_model: str = Field("gpt-realtime", description="Name of the model there.")
+    openai_voice: str | None = Field(None, description="Voice of that model; its own default if unset.")
+    openai_instructions: str | None = Field(None, description="System prompt of that model.")
+    openai_turn_detection: Literal["own", "server_vad", "semantic_vad"] = Field(
+        "own", description="Who tells that model that the user's turn is over: this platform, or the model's server."
+    )
+    openai_transcription: str | None = Field(None, description="Model that transcribes the user; none if unset.")
+    openai_hand_on: bool = Field(
+        default=False, description="Whether a caller's own bearer token is used for that model."
+    )
+    allowed_origins: list[str] = Field(
+        default_factory=list, description="Origins whose pages may call from a browser, as JSON; `*` for all."
+    )
     model_seed: int = Field(1, description="Seed of the scripted model's think times and answers.")
     think_ms: float = Field(350.0, gt=0, description="Median think time of the scripted model.")
     behaviours: bool = Field(
@@ -239,7 +259,9 @@ class Settings(BaseSettings):
             if isinstance(value, SecretStr):
                 text = value.get_secret_value()
             elif isinstance(value, list):
-                text = json.dumps([item.model_dump(exclude_none=True) for item in value])
+                text = json.dumps(
+                    [item.model_dump(exclude_none=True) if isinstance(item, BaseModel) else item for item in value]
+                )
             else:
                 text = str(value)
             environment[f"SIDETONE_{name.upper()}"] = text

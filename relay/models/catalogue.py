@@ -60,14 +60,14 @@ class Application:
 
 
 def create(config: ModelConfig, session_seed: int, application: Application | None = None) -> VoiceModel:
-    """Make the model of one call.
+    """Make the model of one call; without an application only to see that it can be made.
 
     Raises:
         ModelError: it needs a key, and there is none.
 
     """
     rng = np.random.default_rng((config.seed, session_seed))
-    return _MAKERS[config.name](config, rng, application or Application())
+    return _MAKERS[config.name](config, rng, application)
 
 
 def environment_key() -> str | None:
@@ -75,14 +75,17 @@ def environment_key() -> str | None:
     return os.environ.get("SIDETONE_OPENAI_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
 
 
-def _openai(config: ModelConfig, _rng: np.random.Generator, application: Application) -> VoiceModel:
-    key = (application.bearer if config.openai.hand_on else None) or environment_key()
-    if key is None and not config.openai.hand_on:
+def _openai(config: ModelConfig, _rng: np.random.Generator, application: Application | None) -> VoiceModel:
+    hand_on = config.openai.hand_on
+    key = (application.bearer if application and hand_on else None) or environment_key()
+    if key is None and not hand_on:
         raise ModelError("openai_realtime needs a key: set SIDETONE_OPENAI_API_KEY or OPENAI_API_KEY")
-    return OpenAIRealtimeModel(config.openai, key, application.session)
+    if key is None and application is not None:
+        raise ModelError("this call needs a key for the model: send it as a bearer token")
+    return OpenAIRealtimeModel(config.openai, key, application.session if application else None)
 
 
-_MAKERS: Final[dict[str, Callable[[ModelConfig, np.random.Generator, Application], VoiceModel]]] = {
+_MAKERS: Final[dict[str, Callable[[ModelConfig, np.random.Generator, Application | None], VoiceModel]]] = {
     "openai_realtime": _openai,
     "echo": lambda config, rng, _application: EchoModel(
         rng, think_median_ms=config.think_median_ms, think_sigma=config.think_sigma, token_share=config.token_share

@@ -49,11 +49,11 @@ class RealtimeEvents:
         self._controls: Controls | None = None
         self._session = merged(default_session(call_id, model.name), session)
         self._story = Story(call_id, self._tell)
-        self._tell({"type": "session.created", "session": self._session})
 
     def control(self, controls: Controls) -> None:
-        """Take what the client's events act upon."""
+        """Take what the client's events act upon, and tell the client that its session is there."""
         self._controls = controls
+        self._tell({"type": "session.created", "session": self._session})
 
     # From the conversation.
 

@@ -18,7 +18,7 @@ from aiortc import RTCCertificate
 
 from eventlog.ids import RANDOM_BYTES, uuid7
 from relay import opus
-from relay.models import create
+from relay.models import Application, ModelError, create
 from relay.predictors import PredictorWorker
 from relay.transceiver.behaviour import BehaviourError, behaving
 from relay.transceiver.clock import PlayoutClock
@@ -122,6 +122,7 @@ class Transceiver:
         region: str | None = None,
         attributes: Mapping[str, str] | None = None,
         behaviour: str | None = None,
+        application: Application | None = None,
     ) -> Answer:
         """Accept a call.
 
@@ -129,10 +130,12 @@ class Transceiver:
             offer_sdp: the client's offer.
             region: by which it shall enter; None: the first edge's.
             attributes: written on the session's `offered` fact. `consent` = `audio` consents to keeping the audio.
+            application: what the application brings: a session, a key for the model.
             behaviour: how the caller asks its agent to behave (`relay.transceiver.behaviour`), if it does.
 
         Raises:
             BehaviourError: the behaviour is not taken.
+            ModelError: the model needs a key, and the application brings none.
             OfferError: the offer cannot be answered.
             UnknownRegionError: no edge serves the region.
             BusyError: no more sessions are taken.
@@ -144,7 +147,8 @@ class Transceiver:
             offer = read_offer(offer_sdp)
             self._require_line()
             config = behaving(self.config, behaviour)
-        except (BehaviourError, OfferError, UnknownRegionError, BusyError) as error:
+            model = create(config.model, config.seed + self._opened, application or Application())
+        except (BehaviourError, ModelError, OfferError, UnknownRegionError, BusyError) as error:
             self.counters.refused[type(error).__name__] += 1
             raise
         session_id = uuid7(time.time_ns(), secrets.token_bytes(RANDOM_BYTES))
@@ -152,8 +156,8 @@ class Transceiver:
         ufrag = mint(
             self.config.code, self.config.ufrag_key, self.config.ufrag_key_id, secrets.token_bytes(UFRAG_RANDOM_BYTES)
         )
-        model = create(config.model, config.seed + seed)
-        session = Session(replace(shared, config=config), session_id, edge, offer, ufrag, model)
+        wishes = application.session if application else {}
+        session = Session(replace(shared, config=config), session_id, edge, offer, ufrag, model, wishes)
         self._sessions[session_id] = session
         asked = {} if behaviour is None else {"behaviour": behaviour}
         sdp = await session.open({**(attributes or {}), **self._attributes(edge, offer), **asked})

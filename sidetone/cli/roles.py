@@ -46,7 +46,9 @@ def transceiver(
     ] = None,
     data_dir: DataDir = None,
     port: Annotated[int | None, typer.Option(help="HTTP port for signalling [SIDETONE_SIGNALLING_PORT].")] = None,
-    model: Annotated[str | None, typer.Option(help="Voice model: scripted or echo [SIDETONE_MODEL].")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Voice model: scripted, echo or openai_realtime [SIDETONE_MODEL].")
+    ] = None,
 ) -> None:
     """Hold the calls: ICE, DTLS, SRTP, turn-taking, and the bridge to the voice model.
 
