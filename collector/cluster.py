@@ -63,6 +63,8 @@ def on_cluster(statement: str, cluster: str) -> list[str]:
         return [f"{view} TO sidetone.{match['to']}_local AS\n{_of_shard(match['select'])}"]
     if statement.startswith("ALTER"):
         return _altered(statement, everywhere)
+    if statement.startswith("RENAME"):  # views only, which have one name everywhere
+        return [f"{statement} {everywhere}"]
     if match := _DROP.fullmatch(statement):
         names = (match["name"], f"{match['name']}_local")
         return [f"DROP TABLE IF EXISTS sidetone.{name} {everywhere} SYNC" for name in names]

@@ -39,6 +39,9 @@ RECORD: Final = """
 """
 
 
+_MODIFIED: Final = re.compile(r"ALTER TABLE sidetone\.(\w+) MODIFY QUERY\b")
+
+
 class MigrationError(CollectorHaltedError):
     """The store's schema cannot be brought up to date. The message says which migration, and what to do."""
 
@@ -103,7 +106,21 @@ class Migration:
         filled = string.Template(self.text).substitute((settings or StoreSettings()).variables())
         without_comments = re.sub(r"^\s*--.*$", "", filled, flags=re.MULTILINE)
         split = [s.strip() for s in re.split(r";\s*$", without_comments, flags=re.MULTILINE) if s.strip()]
-        return placed(split, settings)
+        return placed([step for statement in split for step in _steps(statement)], settings)
+
+
+def _steps(statement: str) -> list[str]:
+    """Return a statement with what has to follow it.
+
+    A view whose query was modified gives its target's blocks other tokens until the store is started again (seen in
+    ClickHouse 26.9), and a range that is replayed after that would be in the rollup twice. A renaming, to and fro, has
+    the view registered anew, and its tokens are what they were before the change and are after a restart.
+    """
+    match = _MODIFIED.match(statement)
+    if match is None:
+        return [statement]
+    name = f"sidetone.{match[1]}"
+    return [statement, f"RENAME TABLE {name} TO {name}_renamed, {name}_renamed TO {name}"]
 
 
 def placed(statements: Iterable[str], settings: StoreSettings | None) -> list[str]:

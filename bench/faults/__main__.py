@@ -17,8 +17,9 @@ from pathlib import Path
 
 from bench.faults.kinds import KINDS
 from bench.faults.oracle import Verdict
+from bench.faults.producers import Unsettled
 from bench.faults.victim import MUTATIONS, silence
-from bench.faults.world import Unsettled, World
+from bench.faults.world import World
 
 ROUNDS_AT_MOST = 800
 """A round has two days of its own between 2023 and what a clock may be ahead."""
@@ -118,6 +119,7 @@ def main() -> None:
             for name, part in audited.items()
         },
         "unsettled": tally.unsettled,
+        "full_disk": world.full_disk,
         "seed": options.seed,
         "mutation": options.mutate,
         "seconds": round(time.monotonic() - began, 1),

@@ -10,17 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from bench.faults import full_disk
+from bench.faults.producers import PATIENCE_S, REQUEST_TIMEOUT_MS, Unsettled, go_on, spool_and_die, stop, wait
 from bench.faults.victim import FORKS, POLL_LIMIT_MS, Fault
-from bench.faults.world import (
-    PATIENCE_S,
-    REQUEST_TIMEOUT_MS,
-    Unsettled,
-    World,
-    go_on,
-    spool_and_die,
-    stop,
-    wait,
-)
+from bench.faults.world import World
 from collector import Stage
 from eventlog import Emitter
 
@@ -154,6 +147,30 @@ def spool_full(world: World) -> bool:
     return _shed(emitter) > 0
 
 
+def disk_full(world: World) -> bool:
+    """Stop the broker while a producer's spool is on a file system that fills up: it sheds, and drains what it has."""
+    world.mark()
+    producer = full_disk.Producer(world.broker.bootstrap, world.spool(f"spool-{len(world.rounds)}"), PATIENCE_S)
+    pid = world.broker.process.pid if world.broker.process else 0
+    try:
+        producer.emit(world.facts())
+        stop(pid)
+        try:
+            deadline = time.monotonic() + 30
+            while not producer.emit(world.facts()).get("spool_full") and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            go_on(pid)
+        result = producer.finish()
+    except EOFError:
+        raise Unsettled("the producer on the full disk died") from None
+    finally:
+        producer.kill()
+    world.rounds[-1].shed = result.shed
+    world.full_disk = result.how
+    return result.reasons.get("spool_full", 0) > 0
+
+
 def torn_spool(world: World) -> bool:
     """Kill a producer that has everything on disk, tear the file, and have another one drain it."""
     world.mark()
@@ -211,6 +228,7 @@ KINDS: Final[dict[str, tuple[Callable[[World], bool], int]]] = {
     "broker_killed": (broker_killed, 2),
     "broker_away": (broker_away, 2),
     "spool_full": (spool_full, 1),
+    "disk_full": (disk_full, 1),
     "torn_spool": (torn_spool, 1),
 }
 """Every fault, and how often it comes in 50 rounds."""

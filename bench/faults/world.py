@@ -8,14 +8,10 @@ the very end, when whatever a dead process had left running has come down.
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -25,29 +21,20 @@ from clickhouse_connect.driver.client import Client
 
 from bench.facts import sample
 from bench.faults.oracle import ROLLUPS, Verdict, Window, judge, source_rows
-from bench.faults.victim import Fault, Outcome, QuickKafkaLog, Victim, silence
+from bench.faults.producers import HOST, PARTITIONS, PATIENCE_S, Unsettled, hand_over, make_emitter, open_kafka, wait
+from bench.faults.victim import Fault, Outcome, Victim
 from collector import migrate, store_clients
 from eventlog import Emitter, open_chunk
 from eventlog.audit import Audit, audit
 from eventlog.kafka import KafkaEventLog
-from eventlog.kafka_clients import KafkaConnection
 from eventlog.port import TopicPartition
-from eventlog.schema import FACTS, PACKET, TURN
-from eventlog.topics import declared
+from eventlog.schema import PACKET, TURN
 from sidetone.broker import Broker
 from sidetone.store.process import StoreProcess
 
 DAY_NS: Final = 86_400_000_000_000
 FIRST_NS: Final = 1_672_531_200_000_000_000
 """2023-01-01, a midnight; rounds go on from there, two days each."""
-REQUEST_TIMEOUT_MS: Final = 2_000
-PATIENCE_S: Final = 60.0
-PARTITIONS: Final = 2
-HOST: Final = "faults"
-
-
-class Unsettled(Exception):  # noqa: N818 - a round that proved nothing
-    """Something did not come to rest in time."""
 
 
 @dataclass
@@ -77,25 +64,6 @@ class Round:
         return sum(batch.num_rows for batches in self.source.values() for batch in batches)
 
 
-def _log(bootstrap: str) -> KafkaEventLog:
-    topics = declared(partitions=PARTITIONS, replication=1)
-    return QuickKafkaLog(KafkaConnection(bootstrap), topics, request_timeout_ms=REQUEST_TIMEOUT_MS)
-
-
-def make_emitter(bootstrap: str, spool_dir: Path, **options: Any) -> Emitter:
-    """Return a producer with a short request timeout."""
-    return Emitter(
-        partial(_log, bootstrap),
-        role="faults",
-        region="lab",
-        host_id=HOST,
-        flush_s=0.02,
-        spool_dir=spool_dir,
-        partitions=PARTITIONS,
-        **options,
-    )
-
-
 class World:
     """Everything that runs; enter it to start it.
 
@@ -114,6 +82,8 @@ class World:
         self._folder = folder
         self._store: StoreProcess | None = None
         self.port = 0
+        self.full_disk = ""
+        """How a disk was made full, if one was."""
         self._victims: list[Victim] = []
 
     def __enter__(self) -> Self:
@@ -147,7 +117,7 @@ class World:
 
     def log(self) -> KafkaEventLog:
         """Open the log."""
-        return _log(self.broker.bootstrap)
+        return open_kafka(self.broker.bootstrap)
 
     def new_emitter(self, spool: str, **options: Any) -> Emitter:
         """Start a producer with a folder for its spool."""
@@ -288,7 +258,7 @@ class World:
         client = self.client()
         wrong: dict[str, int] = {}
         tables = {"packets": ("observed_ns", "count()"), "turns": ("observed_ns", "count()")}
-        tables |= {table: (keys[-1], "sum(packets)") for table, keys in ROLLUPS.items()}
+        tables |= {table: (keys[-1], "sum(kept)") for table, keys in ROLLUPS.items()}
         for table, (column, counted) in tables.items():
             number = f"intDiv(toUnixTimestamp({column}) - {(FIRST_NS + DAY_NS // 2) // 10**9}, {2 * DAY_NS // 10**9})"
             rows = client.query(f"SELECT {number}, {counted} FROM sidetone.{table} GROUP BY 1").result_rows
@@ -331,47 +301,3 @@ def _check_shed(
                 f"the log has {strange} {fact.name} facts that nobody handed over and misses {missing}, "
                 f"the producer says that it shed {shed.get(fact.name)}"
             )
-
-
-def wait(holds: Callable[[], bool], otherwise: str, timeout_s: float = PATIENCE_S) -> None:
-    """Wait until something holds.
-
-    Raises:
-        Unsettled: it does not in time.
-
-    """
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            raise Unsettled(f"{otherwise} within {timeout_s:.0f} s")
-        time.sleep(0.02)
-
-
-def hand_over(emitter: Emitter, facts: list[tuple[str, pa.RecordBatch]]) -> None:
-    """Give facts to a producer."""
-    for name, batch in facts:
-        columns = {column: batch.column(column) for column in batch.schema.names if column != "host_id"}
-        emitter.add_columns(FACTS[name], columns, batch.num_rows)
-
-
-def spool_and_die(bootstrap: str, folder: Path, portions: list[list[tuple[str, pa.RecordBatch]]]) -> None:
-    """Be a producer that cannot reach the log, puts everything on disk, and is killed."""
-    silence()
-    emitter = make_emitter(bootstrap, folder)
-    emitter.start()
-    for portion in portions:
-        hand_over(emitter, portion)
-        time.sleep(0.05)
-    wanted = sum(batch.num_rows for portion in portions for _, batch in portion)
-    wait(lambda: sum(account.spooled for account in emitter.accounts().values()) >= wanted, "not everything is on disk")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def stop(pid: int) -> None:
-    """SIGSTOP."""
-    os.kill(pid, signal.SIGSTOP)
-
-
-def go_on(pid: int) -> None:
-    """SIGCONT."""
-    os.kill(pid, signal.SIGCONT)

@@ -547,6 +547,8 @@ SELECT
 FROM sidetone.packets_1s_local AS f
 GROUP BY region, tap, session_id, stream, minute;
 
+RENAME TABLE sidetone.packets_1m_mv TO sidetone.packets_1m_mv_renamed, sidetone.packets_1m_mv_renamed TO sidetone.packets_1m_mv ON CLUSTER 'facts';
+
 ALTER TABLE sidetone.region_1m_mv ON CLUSTER 'facts' MODIFY QUERY
 SELECT
     f.region AS region,
@@ -563,6 +565,8 @@ SELECT
     sum(f.kept) AS kept
 FROM sidetone.region_1s_local AS f
 GROUP BY region, tap, minute;
+
+RENAME TABLE sidetone.region_1m_mv TO sidetone.region_1m_mv_renamed, sidetone.region_1m_mv_renamed TO sidetone.region_1m_mv ON CLUSTER 'facts';
 
 ALTER TABLE sidetone.packets_1s_mv ON CLUSTER 'facts' MODIFY QUERY
 SELECT
@@ -588,6 +592,8 @@ SELECT
 FROM sidetone.packets_local AS f
 GROUP BY region, tap, session_id, stream, second;
 
+RENAME TABLE sidetone.packets_1s_mv TO sidetone.packets_1s_mv_renamed, sidetone.packets_1s_mv_renamed TO sidetone.packets_1s_mv ON CLUSTER 'facts';
+
 ALTER TABLE sidetone.region_1s_mv ON CLUSTER 'facts' MODIFY QUERY
 SELECT
     f.region AS region,
@@ -607,3 +613,5 @@ SELECT
     count() AS kept
 FROM sidetone.packets_local AS f
 GROUP BY region, tap, second;
+
+RENAME TABLE sidetone.region_1s_mv TO sidetone.region_1s_mv_renamed, sidetone.region_1s_mv_renamed TO sidetone.region_1s_mv ON CLUSTER 'facts';
