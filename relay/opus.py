@@ -24,6 +24,7 @@ PACKET_BYTES_MAX: Final = 1_275  # RFC 6716, section 3.2.1: one frame
 
 Pcm = npt.NDArray[np.int16]
 
+_PACKET_SAMPLES: Final = (FRAME_SAMPLES, 2 * FRAME_SAMPLES, 3 * FRAME_SAMPLES)
 _DECODED_SAMPLES_MAX: Final = 5_760  # 120 ms, the longest packet
 _APPLICATION_VOIP: Final = 2048
 _SET_BITRATE: Final = 4002
@@ -61,7 +62,7 @@ class OpusUnavailableError(RuntimeError):
 
 
 class Encoder:
-    """Speech to packets: one 20 ms mono frame each, with redundancy of the frame before when the bit rate allows."""
+    """Speech to packets of 20, 40 or 60 ms, mono, with redundancy of what came before when the bit rate allows."""
 
     def __init__(self, bitrate_bps: int = 32_000, *, expected_loss_percent: int = 10, complexity: int = 5) -> None:
         self._opus = _library()
@@ -70,27 +71,38 @@ class Encoder:
         self._check(error[0])
         self._state = _ffi.gc(state, self._opus.opus_encoder_destroy)
         self._packet = _ffi.new("unsigned char[]", PACKET_BYTES_MAX)
-        for request, value in (
-            (_SET_BITRATE, bitrate_bps),
-            (_SET_COMPLEXITY, complexity),
-            (_SET_SIGNAL, _SIGNAL_VOICE),
-            (_SET_INBAND_FEC, 1),
-            (_SET_PACKET_LOSS_PERC, expected_loss_percent),
-        ):
-            self._check(self._opus.opus_encoder_ctl(self._state, request, _ffi.cast("int32_t", value)))
+        self._set(_SET_COMPLEXITY, complexity)
+        self._set(_SET_SIGNAL, _SIGNAL_VOICE)
+        self.configure(bitrate_bps, fec=True, expected_loss_percent=expected_loss_percent)
+
+    def configure(self, bitrate_bps: int, *, fec: bool, expected_loss_percent: int) -> None:
+        """Change how the next packets are made.
+
+        Raises:
+            OpusError: a value out of range (libopus takes 500 to 512,000 bit/s, 0 to 100 %).
+
+        """
+        self._set(_SET_BITRATE, bitrate_bps)
+        self._set(_SET_INBAND_FEC, int(fec))
+        self._set(_SET_PACKET_LOSS_PERC, expected_loss_percent)
+
+    def _set(self, request: int, value: int) -> None:
+        self._check(self._opus.opus_encoder_ctl(self._state, request, _ffi.cast("int32_t", value)))
 
     def encode(self, pcm: Pcm) -> bytes:
-        """Encode `FRAME_SAMPLES` samples.
+        """Encode one, two or three times `FRAME_SAMPLES` samples.
 
         Raises:
             OpusError: libopus refused.
             ValueError: the frame has another length.
 
         """
-        if pcm.shape != (FRAME_SAMPLES,) or pcm.dtype != np.int16:
-            raise ValueError(f"a frame is {FRAME_SAMPLES} int16 samples, not {pcm.shape} of {pcm.dtype}")
+        if pcm.ndim != 1 or pcm.size not in _PACKET_SAMPLES or pcm.dtype != np.int16:
+            raise ValueError(
+                f"a frame is {FRAME_SAMPLES} int16 samples or 2 or 3 times it, not {pcm.shape} {pcm.dtype}"
+            )
         samples = _ffi.from_buffer("int16_t[]", np.ascontiguousarray(pcm).data)
-        size = self._opus.opus_encode(self._state, samples, FRAME_SAMPLES, self._packet, PACKET_BYTES_MAX)
+        size = self._opus.opus_encode(self._state, samples, pcm.size, self._packet, PACKET_BYTES_MAX)
         self._check(size)
         return bytes(_ffi.buffer(self._packet, size))
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,7 +160,9 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     from relay.app import admits, create_app
     from relay.ephemeral import EphemeralKeys
     from relay.models import ModelConfig, ModelError, OpenAIConfig
+    from relay.predictors import WeightsError
     from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
+    from voice.floor import SPECULATE_MS, FloorConfig
 
     mine = settings.transceiver(code)
     sock = bind(settings.signalling_host, settings.signalling_port, "signalling_port")
@@ -180,6 +183,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
 
     if not edges(resolved):
         raise SettingsError("no edge's address is known; start an edge, or correct the host names in SIDETONE_EDGES")
+    speculates = settings.speculate == "on" or (settings.speculate == "auto" and settings.model == "scripted")
     config = TransceiverConfig(
         code=mine.code,
         region=settings.transceiver_region,
@@ -201,9 +205,25 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
                 hand_on=settings.openai_hand_on,
             ),
         ),
+        floor=FloorConfig(
+            endpoint_silence_ms=settings.endpoint_silence_ms,
+            likely_silence_ms=settings.endpoint_likely_ms,
+            unlikely_silence_ms=settings.endpoint_unlikely_ms,
+            speculate_ms=SPECULATE_MS if speculates else None,
+            barge_in_ms=settings.barge_in_ms,
+            backchannel_ms=settings.backchannel_ms,
+        ),
+        endpointing=settings.endpointing,
+        endpoint_threshold=settings.endpoint_threshold,
         behaviours=settings.behaviours,
+        adapt=settings.adapt_sender,
+        dtx=settings.downlink_dtx,
         max_sessions=settings.max_calls,
     )
+    try:
+        config = replace(config, vad=settings.vad)
+    except WeightsError as error:
+        raise SettingsError(f"SIDETONE_VAD={settings.vad}: {error}") from None
     transceiver = Transceiver(config, emitter)
     stop = process.async_stop_event()
     try:
@@ -211,6 +231,9 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     except ModelError as error:
         sock.close()
         raise SettingsError(f"transceiver {mine.code}: {error}") from None
+    except WeightsError as error:
+        sock.close()
+        raise SettingsError(f"SIDETONE_ENDPOINTING={settings.endpointing}: {error}") from None
     except OSError as error:
         sock.close()
         raise SettingsError(

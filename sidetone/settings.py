@@ -194,6 +194,42 @@ class Settings(BaseSettings):
     behaviours: bool = Field(
         False, description="Let callers ask for an agent that errs on purpose; for tests of the measurements only."
     )
+    vad: Literal["webrtcvad", "silero"] = Field(
+        "webrtcvad", description="Detector of the user's speech; `silero` needs the extra `onnx`."
+    )
+    endpointing: Literal["silence", "smart-turn", "transcript", "model"] = Field(
+        "silence",
+        description="What ends the user's turn: a silence; a silence as long as a predictor advises that listens "
+        "(`smart-turn`, needs the extra `onnx`) or reads (`transcript`, needs a model that tells the user's words); "
+        "or the `model` that listens.",
+    )
+    endpoint_silence_ms: float = Field(
+        500.0, ge=200, description="Silence that ends a turn where no predictor has an opinion."
+    )
+    endpoint_likely_ms: float = Field(
+        200.0, ge=200, description="Silence that ends a turn that a predictor calls over."
+    )
+    endpoint_unlikely_ms: float = Field(
+        1_200.0, ge=200, description="Silence that ends a turn that a predictor, or the model, does not call over."
+    )
+    endpoint_threshold: float = Field(
+        0.5, ge=0, le=1, description="Probability from which a predictor calls a turn over."
+    )
+    speculate: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether the model is asked at a likely end, before it is decided to be one; such answers may be "
+        "for nothing. `auto`: with the scripted model, which costs nothing.",
+    )
+    barge_in_ms: float = Field(200.0, ge=60, description="Speech over the agent that makes it pause.")
+    backchannel_ms: float = Field(
+        1_000.0, ge=0, description="Speech over the agent that takes the floor; after less, the agent goes on."
+    )
+    adapt_sender: bool = Field(
+        True, description="Let bit rate, redundancy and packet length of the agent's voice follow receiver reports."
+    )
+    downlink_dtx: bool = Field(
+        False, description="Leave packets out while the agent is silent; loss is not seen there then."
+    )
     max_calls: int = Field(200, ge=1, description="Calls a transceiver holds at once.")
     log_format: Literal["console", "json"] = Field("console", description="How the roles log, on stderr.")
 

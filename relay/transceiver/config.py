@@ -61,7 +61,9 @@ class TransceiverConfig:
         behaviours: whether a caller may ask its call's agent to misbehave (`behaviour`).
         max_sessions: more are refused.
         connect_timeout_s: a call that is not connected by then is closed.
-        bitrate_bps: of the agent's voice.
+        bitrate_bps: of the agent's voice, at most.
+        adapt: whether bit rate, redundancy and packet length follow the client's receiver reports.
+        dtx: whether packets are left out while the agent is silent.
         voiced_dbov: a frame of the agent's at least this loud counts as voice.
         batch: datagrams read from the socket before other work gets its turn.
         version: of the software, an attribute of each session.
@@ -91,6 +93,8 @@ class TransceiverConfig:
     max_sessions: int = 200
     connect_timeout_s: float = 15.0
     bitrate_bps: int = 32_000
+    adapt: bool = True
+    dtx: bool = False
     voiced_dbov: float = -55.0
     batch: int = 256
     version: str = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ AUDIO_LEVEL_URI: Final = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 """RFC 6464."""
 
 _ONE_BYTE_EXTENSION_ID_MAX: Final = 14  # RFC 8285, section 4.2
+_BITRATE_MIN_BPS, _BITRATE_MAX_BPS = 6_000, 510_000  # RFC 7587, section 6.1
+_MAX_PTIME: Final = re.compile(r"^a=maxptime:(\d{1,4})\s*$", re.MULTILINE)
+_MAX_PTIME_MS: Final = 120  # RFC 7587, section 6.1: without a=maxptime
 _ROLES: Final = {"auto": "client", "client": "server", "server": "client"}
 _PARSE_ERRORS: Final = (ValueError, AssertionError, KeyError, IndexError, TypeError, AttributeError, StopIteration)
 
@@ -45,6 +49,8 @@ class Offer:
         payload_type: the client's for Opus.
         opus_parameters: the client's `fmtp` for it.
         audio_level_id: header extension id for RFC 6464, or None.
+        max_bitrate_bps: what the client's decoder takes (`maxaveragebitrate`, RFC 7587, section 6.1).
+        max_ptime_ms: longest packet that it takes (`a=maxptime`).
         client_sends: whether we are to hear the client.
         client_receives: whether the client is to hear us.
         ice: remote ufrag and password.
@@ -58,6 +64,8 @@ class Offer:
     payload_type: int
     opus_parameters: str
     audio_level_id: int | None
+    max_bitrate_bps: int
+    max_ptime_ms: int
     client_sends: bool
     client_receives: bool
     ice: RTCIceParameters
@@ -104,6 +112,8 @@ def read_offer(sdp: str) -> Offer:
         payload_type=opus.payloadType,
         opus_parameters=_parameters(opus),
         audio_level_id=_audio_level_id(audio),
+        max_bitrate_bps=_max_bitrate(opus),
+        max_ptime_ms=_max_ptime(sdp),
         client_sends=audio.direction in ("sendrecv", "sendonly", None),
         client_receives=audio.direction in ("sendrecv", "recvonly", None),
         ice=_ice(first),
@@ -158,6 +168,19 @@ def _audio_level_id(media: MediaDescription) -> int | None:
         if extension.uri == AUDIO_LEVEL_URI and 1 <= extension.id <= _ONE_BYTE_EXTENSION_ID_MAX:
             return extension.id
     return None
+
+
+def _max_bitrate(codec: RTCRtpCodecParameters) -> int:
+    asked = codec.parameters.get("maxaveragebitrate")
+    if not isinstance(asked, int) or not _BITRATE_MIN_BPS <= asked <= _BITRATE_MAX_BPS:
+        return _BITRATE_MAX_BPS
+    return asked
+
+
+def _max_ptime(sdp: str) -> int:
+    """Return the shortest `a=maxptime` of the offer, read here because aiortc's parser leaves it out."""
+    asked = [int(ms) for ms in _MAX_PTIME.findall(sdp)]
+    return min([*asked, _MAX_PTIME_MS])
 
 
 def _ice(media: MediaDescription) -> RTCIceParameters:

@@ -17,6 +17,7 @@ from aiortc.rtp import (
     RtcpSrPacket,
 )
 
+from voice.sender import Report
 from voice.sequence import StreamStats
 
 REPORTS_REMEMBERED: Final = 16
@@ -28,6 +29,7 @@ ROUND_TRIP_MAX_S: Final = 60
 _NTP_UNIX_S: Final = 2_208_988_800  # 1900 to 1970
 _NS: Final = 1_000_000_000
 _CNAME: Final = 1
+_CLOCK_RATE: Final = 48_000  # Opus (RFC 7587, section 4.1)
 
 
 def ntp(utc_ns: int) -> int:
@@ -85,13 +87,13 @@ class Rtcp:
         """Return a compound packet that ends our stream (RFC 3550, section 6.6)."""
         return bytes(RtcpRrPacket(self._ssrc)) + bytes(RtcpByePacket([self._ssrc]))
 
-    def received(self, data: bytes, arrival_ns: int) -> list[int] | None:
-        """Take a compound packet of the client's; return the round trips that it shows, in µs. None: malformed."""
+    def received(self, data: bytes, arrival_ns: int) -> list[Report] | None:
+        """Take a compound packet of the client's; return what it says of our stream. None: malformed."""
         try:
             packets = RtcpPacket.parse(data)
         except (ValueError, struct.error, IndexError):
             return None
-        trips = []
+        reports = []
         for packet in packets:
             if isinstance(packet, RtcpSrPacket):
                 self._remote = packet.ssrc
@@ -102,11 +104,17 @@ class Rtcp:
                     if block.ssrc != self._ssrc or block.lsr not in self._sent:
                         continue
                     trip = round_trip_us(arrival_ns, block.lsr, block.dlsr)
-                    if trip is not None:
-                        trips.append(trip)
+                    reports.append(
+                        Report(
+                            arrival_ns,
+                            block.fraction_lost / 256,  # RFC 3550, section 6.4.1
+                            None if trip is None else trip / 1000,
+                            block.jitter * 1000 / _CLOCK_RATE,
+                        )
+                    )
             elif isinstance(packet, RtcpByePacket):
                 self.bye = True
-        return trips
+        return reports
 
     def _block(self, now_ns: int, ssrc: int, stats: StreamStats) -> RtcpReceiverInfo:
         loss = stats.report()

@@ -1,7 +1,9 @@
 """The agent's voice on its way out: PCM frames to Opus to RTP, one packet every 20 ms whether it speaks or not.
 
 A stream without gaps lets the client, and every tap on the way, see each loss; what is voice and what is comfort
-silence, the level says (RFC 6464), and the marker the start of each talk spurt (RFC 7587, section 4.3).
+silence, the level says (RFC 6464), and the marker the start of each talk spurt (RFC 7587, section 4.3). Two things may
+change that: longer packets, where the sender's policy wants them (see `voice.sender`), and DTX, if it is switched on:
+a packet every 400 ms while the agent is silent, and timestamps that go on (RFC 7587, section 3.1.3).
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from relay.models import FRAME_SAMPLES, Pcm
+from relay.models import FRAME_MS, FRAME_SAMPLES, Pcm
 from relay.opus import Encoder
 from voice.rtp import RtpHeader
+from voice.sender import SenderSettings
 from voice.vad import MIN_DBOV, level_dbov
 
 _HEADER: Final = struct.Struct("!BBHII")
@@ -25,6 +28,9 @@ _ONE_BYTE_PROFILE: Final = 0xBEDE
 SETTLED_FRAMES: Final = 25
 """After half a second of silence the encoder has nothing left to say of what came before: its packet is repeated, not
 made again, until somebody speaks. An agent is silent for most of a call, and encoding is most of a call's work."""
+
+DTX_FRAMES: Final = 20
+"""With DTX, of so many settled frames of silence one is sent: as often as libopus's own DTX does."""
 
 _SILENCE: Final = np.zeros(FRAME_SAMPLES, np.int16)
 
@@ -42,18 +48,29 @@ class Packet(NamedTuple):
 class AgentVoice:
     """Encodes and packetises; counts what it made."""
 
-    def __init__(self, payload_type: int, audio_level_id: int | None, *, bitrate_bps: int, voiced_dbov: float) -> None:
+    def __init__(
+        self,
+        payload_type: int,
+        audio_level_id: int | None,
+        *,
+        settings: SenderSettings,
+        voiced_dbov: float,
+        dtx: bool = False,
+    ) -> None:
         self.ssrc = secrets.randbits(32)
         self.packets = 0
         self.octets = 0
         self._payload_type = payload_type
         self._audio_level_id = audio_level_id
         self._voiced_dbov = voiced_dbov
-        self._encoder = Encoder(bitrate_bps)
+        self._dtx = dtx
+        self._encoder = Encoder(settings.bitrate_bps)
+        self.configure(settings)
         # The lower half, so that a wrap does not come before the receiver's SRTP state is settled (RFC 3711, 3.3.1).
         self._sequence_number = secrets.randbits(15)
         self._timestamp = secrets.randbits(32)
         self._talking = False
+        self._gathered: list[Pcm] = []
         self._silent_frames = 0
         self._silent_payload = b""
 
@@ -62,21 +79,53 @@ class AgentVoice:
         """RTP timestamp of the next packet."""
         return self._timestamp
 
+    @property
+    def gathered(self) -> int:
+        """Frames that wait for the rest of their packet."""
+        return len(self._gathered)
+
     def is_voiced(self, pcm: Pcm) -> bool:
         """Whether a frame counts as voice."""
         return level_dbov(pcm) >= self._voiced_dbov
 
-    def skip(self, ticks: int) -> None:
-        """Let time pass without packets."""
-        self._timestamp = self._timestamp + ticks * FRAME_SAMPLES & 0xFFFFFFFF
+    def configure(self, settings: SenderSettings) -> None:
+        """Send differently from the next packet on."""
+        self._encoder.configure(
+            settings.bitrate_bps, fec=settings.fec, expected_loss_percent=settings.expected_loss_percent
+        )
+        self._frames = settings.ptime_ms // FRAME_MS
 
-    def packet(self, pcm: Pcm | None) -> Packet:
-        """Make the next packet; None is silence."""
+    def skip(self, ticks: int) -> None:
+        """Let time pass without packets; what was gathered for one is given up."""
+        self._timestamp = self._timestamp + (ticks + len(self._gathered)) * FRAME_SAMPLES & 0xFFFFFFFF
+        self._gathered.clear()
+
+    def packet(self, pcm: Pcm | None) -> Packet | None:
+        """Take the next 20 ms, None for silence; return the packet that they complete, None if nothing is sent now."""
+        if not self._gathered and pcm is None and self._silent_frames >= SETTLED_FRAMES:
+            self._silent_frames += 1
+            if self._silent_frames % (DTX_FRAMES if self._dtx else self._frames):
+                self._talking = False
+                self.skip(1)
+                return None
+            return self._finish(self._silent_payload, None, 1)
+        self._silent_frames = self._silent_frames + 1 if pcm is None else 0
+        self._gathered.append(_SILENCE if pcm is None else pcm)
+        if len(self._gathered) < self._frames:
+            return None
+        frames = len(self._gathered)
+        whole = self._gathered[0] if frames == 1 else np.concatenate(self._gathered)
+        self._gathered.clear()
+        payload = self._encoder.encode(whole)
+        if self._silent_frames >= SETTLED_FRAMES:
+            self._silent_payload = payload if frames == 1 else self._encoder.encode(_SILENCE)
+        return self._finish(payload, whole, frames)
+
+    def _finish(self, payload: bytes, pcm: Pcm | None, frames: int) -> Packet:
         level = MIN_DBOV if pcm is None else level_dbov(pcm)
         voiced = level >= self._voiced_dbov
         marker = voiced and not self._talking
         self._talking = voiced
-        payload = self._encode(pcm)
         whole_level = max(-127, min(0, round(level)))
         extension = b""
         if self._audio_level_id is not None:
@@ -101,16 +150,7 @@ class AgentVoice:
             padding=False,
         )
         self._sequence_number = self._sequence_number + 1 & 0xFFFF
-        self._timestamp = self._timestamp + FRAME_SAMPLES & 0xFFFFFFFF
+        self._timestamp = self._timestamp + frames * FRAME_SAMPLES & 0xFFFFFFFF
         self.packets += 1
         self.octets += len(payload)
         return Packet(head + extension + payload, header, payload, level, voiced)
-
-    def _encode(self, pcm: Pcm | None) -> bytes:
-        if pcm is not None:
-            self._silent_frames = 0
-            return self._encoder.encode(pcm)
-        if self._silent_frames < SETTLED_FRAMES:
-            self._silent_frames += 1
-            self._silent_payload = self._encoder.encode(_SILENCE)
-        return self._silent_payload

@@ -14,7 +14,7 @@ from aioice import stun as aioice_stun
 from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTransport
 
 from relay import encap
-from relay.models import Event, VoiceModel
+from relay.models import FRAME_SAMPLES, Event, VoiceModel
 from relay.predictors import EndPredictions, PredictorWorker
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.channel import ClientChannel
@@ -34,8 +34,10 @@ from relay.transceiver.receive import UserVoice
 from relay.transceiver.rtcp import Rtcp
 from relay.transceiver.send import AgentVoice, Packet
 from relay.transceiver.wire import Wire
+from voice.sender import Report, Sender, SenderConfig
 from voice.sequence import StreamStats
 from voice.turns import TurnEvent
+from voice.vad import MIN_DBOV, level_dbov
 
 TAP: Final = "transceiver_out"
 
@@ -101,8 +103,17 @@ class Session:
         self._dtls.set_role(offer.dtls_role)
         self._sctp = RTCSctpTransport(self._dtls) if offer.sctp else None
         config = shared.config
+        self._sender = Sender(
+            SenderConfig(
+                min(config.bitrate_bps, offer.max_bitrate_bps), max_ptime_ms=offer.max_ptime_ms, adapt=config.adapt
+            )
+        )
         self._agent = AgentVoice(
-            offer.payload_type, offer.audio_level_id, bitrate_bps=config.bitrate_bps, voiced_dbov=config.voiced_dbov
+            offer.payload_type,
+            offer.audio_level_id,
+            settings=self._sender.settings,
+            voiced_dbov=config.voiced_dbov,
+            dtx=config.dtx,
         )
         self._sent = StreamStats()
         vad = config.make_vad()
@@ -234,15 +245,22 @@ class Session:
 
     def _say(self, due_ns: int, now_ns: int) -> None:
         pcm, starved = self._conversation.next_frame()
+        begins = self._agent.timestamp + self._agent.gathered * FRAME_SAMPLES & 0xFFFFFFFF
         packet = self._agent.packet(pcm)
-        data = self._dtls.protect(packet.data)
-        self._transmit(data)
-        sent_ns = time.time_ns()
-        self._sent_packet(packet, len(data), sent_ns)
-        self._conversation.sent(sent_ns, voiced=packet.voiced)
+        if packet is not None:
+            data = self._dtls.protect(packet.data)
+            self._transmit(data)
+            sent_ns = time.time_ns()
+            self._sent_packet(packet, len(data), sent_ns)
+            level, voiced = packet.level_dbov, packet.voiced
+        else:
+            sent_ns = time.time_ns()
+            level = MIN_DBOV if pcm is None else level_dbov(pcm)
+            voiced = False  # whatever it is, it has not left yet
+        self._conversation.sent(sent_ns, voiced=voiced)
         lateness_us = (now_ns - due_ns) // 1000
         # Voice that leaves after its own 20 ms are over was missing from them, whoever was late.
-        underrun = starved or (packet.voiced and lateness_us >= LATE_TICK_US)
+        underrun = starved or (voiced and lateness_us >= LATE_TICK_US)
         self._shared.counters.underruns += underrun
         self.facts.frame(
             sent_ns,
@@ -251,11 +269,11 @@ class Session:
             stream=self._agent.ssrc,
             tick=self._ticks,
             kind="silence" if pcm is None else "played",
-            rtp_ts=packet.header.timestamp,
+            rtp_ts=begins if packet is not None or self._agent.gathered else None,  # None: nothing was sent (DTX)
             lateness_us=lateness_us,
             underrun=underrun,
-            level_dbov=packet.level_dbov,
-            vad=packet.voiced,
+            level_dbov=level,
+            vad=voiced or (pcm is not None and packet is None and self._agent.is_voiced(pcm)),
         )
         if self._ticks % REPORT_TICKS == 0:
             self._report()
@@ -352,14 +370,23 @@ class Session:
         self.facts.leg(time.time_ns(), "client_transceiver", "stun", trip_ns // 1000, self._shared.config.region)
 
     def _rtcp_received(self, data: bytes, arrival_ns: int) -> None:
-        trips = self._rtcp.received(data, arrival_ns)
-        if trips is None:
+        reports = self._rtcp.received(data, arrival_ns)
+        if reports is None:
             return self._shared.counters.drop("rtcp_malformed")
-        for trip_us in trips:
-            self.facts.leg(arrival_ns, "client_transceiver", "rtcp", trip_us, self._shared.config.region)
+        for report in reports:
+            if report.rtt_ms is not None:
+                trip_us = round(report.rtt_ms * 1000)
+                self.facts.leg(arrival_ns, "client_transceiver", "rtcp", trip_us, self._shared.config.region)
+            self._adapt(report)
         if self._rtcp.bye:
             self.end("client", "bye")
         return None
+
+    def _adapt(self, report: Report) -> None:
+        decision = self._sender.report(report)
+        if decision is not None:
+            self._agent.configure(decision.after)
+            self.facts.input("sender", decision.as_fact())
 
     def _report(self) -> None:
         heard = None if self._user.ssrc is None else (self._user.ssrc, self._user.stats)

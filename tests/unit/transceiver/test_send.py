@@ -1,24 +1,36 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from relay import opus
-from relay.models import FRAME_SAMPLES
+from relay.models import FRAME_SAMPLES, Pcm
 from relay.speech import load
 from relay.transceiver.decimate import Decimator
 from relay.transceiver.send import AgentVoice, Packet
+from voice.opus import duration_ms, has_fec
 from voice.rtp import parse_header, payload
+from voice.sender import SenderSettings
 from voice.vad import level_dbov
+
+SETTINGS = SenderSettings(32_000, fec=True, expected_loss_percent=10, ptime_ms=20)
 
 
 def packets(level_id: int | None) -> list[Packet]:
-    voice = AgentVoice(111, level_id, bitrate_bps=32_000, voiced_dbov=-55.0)
+    voice = AgentVoice(111, level_id, settings=SETTINGS, voiced_dbov=-55.0)
     pcm = load("agent_hours").pcm
     speech = [pcm[at : at + FRAME_SAMPLES] for at in range(0, FRAME_SAMPLES * 20, FRAME_SAMPLES)]
-    made = [voice.packet(frame) for frame in [None, None, *speech, None, None, speech[0]]]
+    made = made_of(voice, [None, None, *speech, None, None, speech[0]])
     voice.skip(3)
-    return [*made, voice.packet(None)]
+    return [*made, *made_of(voice, [None])]
+
+
+def made_of(voice: AgentVoice, frames: Iterable[Pcm | None]) -> list[Packet]:
+    """The packets that frames make, in order."""
+    return [packet for packet in map(voice.packet, frames) if packet is not None]
 
 
 @pytest.mark.parametrize("level_id", [None, 1, 14])
@@ -79,11 +91,62 @@ def test_decimator_does_not_notice_frame_borders() -> None:
 
 
 def test_settled_silence_is_repeated_and_silent_and_speech_comes_back_whole() -> None:
-    voice = AgentVoice(111, 1, bitrate_bps=32_000, voiced_dbov=-55.0)
+    voice = AgentVoice(111, 1, settings=SETTINGS, voiced_dbov=-55.0)
     decoder = opus.Decoder()
     pcm = load("agent_hours").pcm
     speech = [pcm[at : at + FRAME_SAMPLES] for at in range(0, FRAME_SAMPLES * 50, FRAME_SAMPLES)]
-    heard = [decoder.decode(voice.packet(frame).payload) for frame in [*speech, *[None] * 100, *speech]]
+    heard = [decoder.decode(packet.payload) for packet in made_of(voice, [*speech, *[None] * 100, *speech])]
     levels = [level_dbov(frame) for frame in heard]
     assert max(levels[60:150]) < -60
     assert abs(level_dbov(np.concatenate(heard[:50])) - level_dbov(np.concatenate(heard[150:]))) < 1
+
+
+def speech_frames(count: int) -> list[Pcm]:
+    pcm = np.tile(load("agent_hours").pcm, 3)
+    return [pcm[at : at + FRAME_SAMPLES] for at in range(0, FRAME_SAMPLES * count, FRAME_SAMPLES)]
+
+
+@pytest.mark.parametrize("ptime_ms", [40, 60])
+def test_longer_packets_hold_several_frames_and_keep_time(ptime_ms: int) -> None:
+    voice = AgentVoice(111, 1, settings=SETTINGS, voiced_dbov=-55.0)
+    short = made_of(voice, speech_frames(4))
+    voice.configure(replace(SETTINGS, ptime_ms=ptime_ms))
+    long = made_of(voice, speech_frames(60))
+    voice.configure(SETTINGS)
+    made = [*short, *long, *made_of(voice, speech_frames(4))]
+    assert len(long) == 60 * 20 // ptime_ms
+    assert {duration_ms(packet.payload) for packet in long} == {ptime_ms}
+    steps = np.diff(np.unwrap([packet.header.timestamp for packet in made], period=2**32))
+    assert steps.tolist() == [960] * 4 + [ptime_ms * 48] * len(long) + [960] * 3
+    assert np.diff(np.unwrap([p.header.sequence_number for p in made], period=2**16)).tolist() == [1] * (len(made) - 1)
+
+
+def test_redundancy_and_rate_follow_the_settings() -> None:
+    voice = AgentVoice(111, 1, settings=SETTINGS, voiced_dbov=-55.0)
+    rich = made_of(voice, speech_frames(100))
+    voice.configure(replace(SETTINGS, fec=False, expected_loss_percent=0))
+    plain = made_of(voice, speech_frames(100))
+    voice.configure(SenderSettings(12_000, fec=False, expected_loss_percent=0, ptime_ms=20))
+    poor = made_of(voice, speech_frames(100))
+    assert sum(has_fec(packet.payload) for packet in rich) > 50
+    assert sum(has_fec(packet.payload) for packet in plain[2:]) == 0
+    assert sum(len(p.payload) for p in poor[10:]) < 0.6 * sum(len(p.payload) for p in plain[10:])
+
+
+def test_dtx_leaves_packets_out_and_time_goes_on() -> None:
+    voice = AgentVoice(111, 1, settings=SETTINGS, voiced_dbov=-55.0, dtx=True)
+    first = made_of(voice, [*speech_frames(20), *[None] * 125])
+    then = made_of(voice, speech_frames(5))
+    assert len(first) == 20 + 25 + 5  # settling, then one in 400 ms
+    between = (then[0].header.timestamp - first[0].header.timestamp) % 2**32
+    assert between == 145 * 960
+    assert (then[0].header.sequence_number - first[-1].header.sequence_number) % 2**16 == 1
+    assert then[0].header.marker
+
+
+def test_what_was_gathered_is_given_up_when_time_is_skipped() -> None:
+    voice = AgentVoice(111, 1, settings=replace(SETTINGS, ptime_ms=40), voiced_dbov=-55.0)
+    (first,) = made_of(voice, speech_frames(3))
+    voice.skip(2)
+    (then,) = made_of(voice, speech_frames(2))
+    assert (then.header.timestamp - first.header.timestamp) % 2**32 == 5 * 960
