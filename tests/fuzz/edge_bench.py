@@ -56,7 +56,7 @@ class Bench:
         self.flows = FlowTable(_CONFIG.limits, HEADER_KEY)
         self.capture = Capture(_CONFIG.limits.rows)
         self.router = Router(_CONFIG, self.flows, self.capture)
-        self._flusher = Flusher(_CONFIG, self.capture, _Sink())
+        self._flusher = Flusher(_CONFIG, self.capture, self.flows.owners, _Sink())
         self._now_ns = _NS
 
     def later(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class Bench:
         return (
             len(self.flows.by_address),
             len(self.flows.by_down_key),
-            len(self.capture.packets),
+            self.capture.captured,
             len(self.capture.legs),
             len(self.router._pairs._pending),
         )

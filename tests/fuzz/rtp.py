@@ -44,7 +44,8 @@ def run(data: bytes) -> None:
             assert header.padding
     if kind is not rtp.PacketKind.RTP or len(data) < rtp.FIXED_HEADER_BYTES:
         return
-    columns = heads.read([data[:HEAD_BYTES]], np.array([len(data)]), np.array([_LEVEL_ID]))
+    table = np.frombuffer(data[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0"), np.uint8).reshape(1, HEAD_BYTES)
+    columns = heads.read(table, np.array([len(data)]), np.array([_LEVEL_ID]))
     if header is None:
         return
     assert (int(columns.ssrc[0]), int(columns.seq[0]), int(columns.rtp_ts[0]), int(columns.payload_type[0])) == (

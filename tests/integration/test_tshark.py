@@ -1,0 +1,177 @@
+"""The edge's facts beside tshark's own reading of the same packets on loopback, during calls on bad networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from sidetone.settings import Settings
+from tests.integration.role_tools import packets, ready, role
+from tests.integration.stack_tools import command, settings_in
+
+CLOCK_RATE = 48_000
+RTCP_TYPES = range(64, 96)  # RFC 5761, section 4: RTCP read as RTP
+CALLS, SECONDS = 3, 8
+
+
+class Packet(NamedTuple):
+    """One RTP packet as tshark reads it."""
+
+    time_s: float
+    ssrc: int
+    seq: int
+    timestamp: int
+
+
+@contextmanager
+def capturing(port: int, file: Path) -> Iterator[None]:
+    """Let tshark capture what goes from and to a UDP port on loopback.
+
+    Raises:
+        AssertionError: it cannot; the message says what to do.
+
+    """
+    tshark = shutil.which("tshark")
+    assert tshark, "tshark is not installed: make setup-test, or apt-get install tshark"
+    capture = subprocess.Popen(
+        [tshark, "-i", "lo", "-q", "-B", "16", "-f", f"udp port {port}", "-w", str(file)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert capture.stderr is not None
+    said = ""
+    for line in capture.stderr:
+        said += line
+        if line.startswith("Capturing on") or "Capture started" in line:
+            break
+    else:
+        pytest.fail(
+            f"tshark may not capture on lo: {said.strip()}\nRun the tests as root, or give it the right: "
+            f"sudo setcap cap_net_raw,cap_net_admin+eip {shutil.which('dumpcap')}"
+        )
+    # It says so when the capture begins, which its file shows.
+    while not file.exists() or not file.stat().st_size:
+        assert capture.poll() is None
+    try:
+        yield
+    finally:
+        capture.send_signal(signal.SIGINT)
+        _, end = capture.communicate(timeout=60)
+        assert " dropped" not in end or " 0 packets dropped" in end, end
+
+
+def read(file: Path, port: int, direction: str) -> dict[int, list[Packet]]:
+    """Packets by SSRC, in the order of their arrival, of one direction (`dst`: to the edge)."""
+    fields = ["frame.time_epoch", "rtp.ssrc", "rtp.seq", "rtp.timestamp", "rtp.p_type"]
+    done = subprocess.run(
+        [
+            *("tshark", "-r", str(file), "-d", f"udp.port=={port},rtp", "-Y", f"rtp && udp.{direction}port == {port}"),
+            *("-T", "fields", "-E", "occurrence=f", *(word for field in fields for word in ("-e", field))),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    streams = defaultdict(list)
+    for line in done.stdout.splitlines():
+        time_s, ssrc, seq, timestamp, kind = line.split("\t")
+        if kind and int(kind) not in RTCP_TYPES:
+            streams[int(ssrc, 0)].append(Packet(float(time_s), int(ssrc, 0), int(seq), int(timestamp)))
+    return dict(streams)
+
+
+def judged(stream: list[Packet]) -> dict[str, float]:
+    """RFC 3550's numbers, by the book and by nothing of ours."""
+    highest = first = stream[0].seq
+    seen: set[int] = set()
+    late = duplicates = 0
+    jitter, last = 0.0, None
+    for packet in stream:
+        ext = highest + (packet.seq - highest + 32_768) % 65_536 - 32_768
+        if ext in seen:
+            duplicates += 1
+            continue
+        seen.add(ext)
+        late += ext < highest
+        highest, first = max(highest, ext), min(first, ext)
+        if last is not None:
+            spaced = (packet.timestamp - last.timestamp + 2**31) % 2**32 - 2**31
+            jitter += (abs((packet.time_s - last.time_s) * CLOCK_RATE - spaced) - jitter) / 16
+        last = packet
+    return {
+        "packets": len(stream),
+        "lost": highest - first + 1 - len(seen),
+        "duplicates": duplicates,
+        "reordered": late,
+        "jitter_ms": jitter / CLOCK_RATE * 1e3,
+    }
+
+
+def stated(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The same numbers from packet facts, as the questions add them up."""
+    jitter_us = 0.0
+    for row in rows:
+        if row["transit_delta_us"] is not None:
+            jitter_us += (abs(row["transit_delta_us"]) - jitter_us) / 16
+    return {
+        "packets": len(rows),
+        "lost": sum(row["newly_lost"] for row in rows),
+        "duplicates": sum(row["duplicate"] for row in rows),
+        "reordered": sum(row["reordered"] for row in rows),
+        "jitter_ms": jitter_us / 1e3,
+    }
+
+
+def called(settings: Settings, region: str, network: str) -> list[dict[str, Any]]:
+    done = subprocess.run(
+        [
+            *command("call", "--calls", str(CALLS), "--seconds", str(SECONDS), "--json"),
+            *("--region", region, "--network", network),
+        ],
+        env={**os.environ, **settings.as_environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report: list[dict[str, Any]] = json.loads(done.stdout)["calls"]
+    assert not any(one["error"] for one in report), report
+    return report
+
+
+@pytest.mark.parametrize("network", ["hotel-wifi", "lte-edge"])
+async def test_facts_equal_what_tshark_sees(network: str, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    edge = settings.edges[0]
+    settings.ufrag_key_bytes()
+    file = tmp_path / "capture.pcapng"
+    with role(settings, "transceiver") as transceiver, role(settings, "edge", edge.name) as process:
+        await ready(settings, transceiver, process)
+        with capturing(edge.port, file):
+            called(settings, edge.region, network)
+    facts = await packets(settings.log_file)
+    for tap, direction in (("edge_up", "dst"), ("edge_down", "src")):
+        streams = read(file, edge.port, direction)
+        rows = defaultdict(list)
+        for row in facts[tap]:
+            rows[row["stream"]].append(row)
+        assert set(rows) == set(streams)
+        assert len(streams) == CALLS
+        for ssrc, stream in streams.items():
+            theirs, ours = judged(stream), stated(rows[ssrc])
+            print(f"\n{network} {tap} {ssrc:08x}: tshark {theirs}; facts {ours}")  # noqa: T201 - shown by -s
+            theirs_ms, ours_ms = theirs.pop("jitter_ms"), ours.pop("jitter_ms")
+            assert ours == theirs
+            if tap == "edge_up":  # downwards tshark stamps what leaves the edge, the facts what came to it
+                assert ours_ms == pytest.approx(theirs_ms, rel=0.01)
+    assert sum(row["newly_lost"] for row in facts["edge_up"]) > 0, "the network lost nothing: this showed nothing"
