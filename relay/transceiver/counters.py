@@ -36,6 +36,11 @@ class Counters(Collector):
         """Datagrams that were not used, by reason."""
         return dict(self._drops)
 
+    @property
+    def lateness_counts(self) -> tuple[int, ...]:
+        """Ticks by lateness: one count for each of `LATENESS_BUCKETS_S`, not cumulative, and one for what is later."""
+        return tuple(self._lateness)
+
     def drop(self, reason: str, count: int = 1) -> None:
         """Count datagrams that were received or due but not used."""
         if count:
