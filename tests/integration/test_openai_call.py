@@ -1,0 +1,218 @@
+"""Whole calls with a model behind the Realtime API: what the caller hears, what is written down, and what is not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventlog.schema import FACTS
+from relay.models import Application, ModelConfig, OpenAIConfig
+from tests.integration.openai_server import RealtimeServer, realtime_server
+from tests.integration.transceiver_tools import Client, World, question, until, world
+
+KEY = "sk-secret-of-this-test"
+OTHER_KEY = "sk-secret-of-the-caller"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDETONE_OPENAI_API_KEY", KEY)
+
+
+class Caller(Client):
+    """A client that keeps the model's events, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[dict[str, Any]] = []
+        self.oai = self.peer.createDataChannel("oai-events")
+        self.oai.on("message", lambda text: self.events.append(json.loads(text)))
+
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+def behind(server: RealtimeServer, **settings: Any) -> ModelConfig:
+    return ModelConfig("openai_realtime", openai=OpenAIConfig(url=server.url, **settings))
+
+
+async def over(made: World, client: Client) -> None:
+    await client.close()
+    await until(lambda: made.transceiver.sessions == 0)
+
+
+async def test_question_is_answered_by_the_server_and_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = Caller()
+    with caplog.at_level(logging.DEBUG):
+        async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+            await made.call(client)
+            await client.microphone.say(question(), "normal")
+            await until(lambda: "agent_audio_stopped" in client.turns())
+            await until(client.hears_voice)
+            await over(made, client)
+            await until(lambda: server.connections[0].socket.state.name == "CLOSED")
+            assert server.connections[0].heard_ms > 1_000
+            assert server.keys == [f"Bearer {KEY}"]
+    turns = [row for row in await made.facts("turn", client.session_id) if row["turn_id"] == 1]
+    at = {row["kind"]: row["at_ns"] for row in turns}
+    order = ["endpoint_decided", "response_requested", "model_first_token", "model_first_audio", "agent_audio_started"]
+    assert [kind for kind in at if kind in order] == order
+    assert all(at[first] <= at[then] for first, then in itertools.pairwise(order))
+    (offered,) = [row for row in await made.facts("session", client.session_id) if row["step"] == "offered"]
+    assert dict(offered["attributes"])["model"] == "openai_realtime"
+    assert {"session.created", "input_audio_buffer.committed", "output_audio_buffer.started"} <= set(client.kinds())
+    # The key is in no fact, no log and no event.
+    for name in FACTS:
+        assert KEY not in repr(await made.facts(name)), name
+    assert KEY.encode() not in made.path.read_bytes()
+    captured = capfd.readouterr()
+    assert KEY not in caplog.text + captured.out + captured.err + json.dumps(client.events)
+
+
+async def test_user_who_barges_in_truncates_the_answer_at_what_was_heard(tmp_path: Path) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+        server.answer_ms = 20_000
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "agent_audio_started" in client.turns())
+        await client.microphone.say(question("user_weather"), "barge-in")
+        await until(lambda: client.turns().count("agent_audio_started") == 2)
+        (truncated_ms,) = server.connections[0].truncated.values()
+        await over(made, client)
+    turns = await made.facts("turn", client.session_id)
+    started = next(row for row in turns if row["kind"] == "agent_audio_started")
+    stopped = next(row for row in turns if row["kind"] == "agent_audio_stopped")
+    assert stopped["reason"] == "yielded"
+    frames = [
+        row
+        for row in await made.facts("frame", client.session_id)
+        if row["direction"] == "out"
+        and row["kind"] == "played"
+        and started["at_ns"] <= row["observed_ns"] <= stopped["at_ns"]
+    ]
+    assert abs(truncated_ms - 20 * len(frames)) <= 20
+    assert "output_audio_buffer.cleared" in client.kinds()
+    assert "conversation.item.truncated" in client.kinds()
+
+
+@pytest.mark.parametrize("detection", ["server_vad", "semantic_vad"])
+async def test_servers_detection_works_through_a_call(tmp_path: Path, detection: str) -> None:
+    client = Caller()
+    async with (
+        realtime_server() as server,
+        world(tmp_path, model=behind(server, turn_detection=detection)) as made,
+    ):
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "agent_audio_started" in client.turns())
+        assert client.kinds().count("input_audio_buffer.speech_started") >= 1
+        assert all(event["item_id"].startswith("item_1_") for event in client.events if "speech_" in event["type"])
+        await over(made, client)
+
+
+async def test_tool_is_run_by_the_application_and_is_a_fact(tmp_path: Path) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+        server.tools = ["opening_hours"]
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "response.function_call_arguments.done" in client.kinds())
+        call = next(e for e in client.events if e["type"] == "response.function_call_arguments.done")
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": '{"open":"9"}'}
+        client.oai.send(json.dumps({"type": "conversation.item.create", "item": result}))
+        client.oai.send(json.dumps({"type": "response.create"}))
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        await over(made, client)
+    kinds = [row["kind"] for row in await made.facts("turn", client.session_id)]
+    assert kinds.index("tool_started") < kinds.index("tool_ended") < kinds.index("agent_audio_started")
+    assert kinds.count("agent_audio_started") == 1
+
+
+async def test_greeting_that_the_application_asks_for_is_heard(tmp_path: Path) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+        await made.call(client)
+        await until(lambda: "session.created" in client.kinds())
+        client.oai.send(json.dumps({"type": "response.create", "response": {"instructions": "Say hello."}}))
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        assert client.hears_voice()
+        await over(made, client)
+
+
+async def test_call_goes_on_after_the_models_connection_was_cut(tmp_path: Path) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+        server.faults.cut_after = 2
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: len(server.connections) == 2)
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        await client.microphone.say(question("user_weather"), "normal")
+        await until(lambda: client.turns().count("agent_audio_started") == 2)
+        await over(made, client)
+    stops = [
+        row["reason"] for row in await made.facts("turn", client.session_id) if row["kind"] == "agent_audio_stopped"
+    ]
+    assert stops[0] == "error"
+    notes = [
+        json.loads(row["payload"]) for row in await made.facts("input", client.session_id) if row["kind"] == "model"
+    ]
+    assert [note["what"] for note in notes] == ["connection_lost", "reconnected"]
+    assert notes[1]["context"] == "lost"
+
+
+async def test_call_whose_key_is_refused_goes_on_without_answers(tmp_path: Path) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+        server.faults.refuse = [401]
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "error" in client.kinds())
+        assert "refuses the key" in next(e for e in client.events if e["type"] == "error")["error"]["message"]
+        assert made.transceiver.sessions == 1
+        await over(made, client)
+
+
+async def test_callers_own_key_is_handed_on_only_where_that_is_set(tmp_path: Path) -> None:
+    for hand_on, expected in ((False, KEY), (True, OTHER_KEY)):
+        client = Caller()
+        path = tmp_path / str(hand_on)
+        path.mkdir()
+        async with realtime_server() as server, world(path, model=behind(server, hand_on=hand_on)) as made:
+            brought = Application({"instructions": "Be brief."}, OTHER_KEY)
+            answer = await made.transceiver.answer(await client.offer(), application=brought)
+            await client.accept(answer.sdp)
+            await until(lambda known=server: bool(known.of("session.update")))  # type: ignore[misc]
+            assert server.keys == [f"Bearer {expected}"]
+            assert server.of("session.update")[0]["session"]["instructions"] == "Be brief."
+            await over(made, client)
+        for name in FACTS:
+            assert OTHER_KEY not in repr(await made.facts(name)), name
+
+
+async def test_words_are_kept_of_calls_that_consented(tmp_path: Path) -> None:
+    open_minded, private = Caller(), Caller()
+    async with (
+        realtime_server() as server,
+        world(tmp_path, model=behind(server, transcription="whisper-1")) as made,
+    ):
+        await made.call(open_minded, consent="audio")
+        await made.call(private)
+        for client in (open_minded, private):
+            await client.microphone.say(question(), "normal")
+        await until(lambda: all("agent_audio_stopped" in client.turns() for client in (open_minded, private)))
+        for client in (open_minded, private):
+            await client.close()
+        await until(lambda: made.transceiver.sessions == 0)
+    texts = [row for row in await made.facts("input") if row["kind"] in ("user_text", "agent_text")]
+    assert open_minded.session_id is not None
+    assert {row["session_id"] for row in texts} == {open_minded.session_id.bytes}
+    assert {row["kind"] for row in texts} == {"user_text", "agent_text"}
