@@ -1,0 +1,1 @@
+"""Relays for `bench.edge`: `load` is what they carry, `contenders` starts them, `serve` runs in their processes."""
