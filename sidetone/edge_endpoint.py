@@ -47,6 +47,9 @@ class _Metrics(Collector):
             "sidetone_edge_overflowed_datagrams", "Datagrams that the kernel dropped unread", counters.overflowed
         )
         yield CounterMetricFamily("sidetone_edge_captured_packets", "RTP packets seen", counters.captured)
+        yield CounterMetricFamily(
+            "sidetone_edge_thinned_packets", "RTP packets that another's fact represents", counters.thinned
+        )
         yield _by("sidetone_edge_emitted_facts", "Facts handed on", "fact", counters.emitted)
         yield _by(
             "sidetone_edge_shed_rows",

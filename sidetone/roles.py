@@ -101,7 +101,7 @@ def run_edge(settings: Settings, name: str) -> None:
 
     """
     from eventlog.lean import without_pandas
-    from relay.edge import Edge, EdgeConfig
+    from relay.edge import Edge, EdgeConfig, Sampling
     from sidetone import edge_endpoint
 
     without_pandas()
@@ -120,6 +120,7 @@ def run_edge(settings: Settings, name: str) -> None:
         transceivers=resolved,
         keys={0: settings.ufrag_key_bytes()},
         host_id=socket.gethostname(),
+        sampling=Sampling(settings.edge_sampling, settings.edge_sampling_one_in),
     )
     emitter = _emitter(settings, "edge", f"edge-{mine.name}", mine.region)
     try:

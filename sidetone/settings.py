@@ -153,6 +153,13 @@ class Settings(BaseSettings):
         0,
         description="Port of an edge's health and metrics, loopback only; any free one if 0.",
     )
+    edge_sampling: Literal["full", "sampled"] = Field(
+        "full",
+        description="Packet facts of an edge: all, or all around bad moments and one in so many elsewhere.",
+    )
+    edge_sampling_one_in: int = Field(
+        10, ge=1, le=250, description="Packets that one fact stands for at most, away from bad moments."
+    )
     token: SecretStr | None = Field(
         None, description="Token that callers, programs and browsers must have; required to listen beyond loopback."
     )
@@ -161,6 +168,9 @@ class Settings(BaseSettings):
     transceivers: list[TransceiverSetting] = Field(
         default_factory=lambda: [TransceiverSetting(code="tx01", port=42001)],
         description="Every transceiver there is, as JSON.",
+    )
+    drain_s: float = Field(
+        0, ge=0, description="Seconds that a role which is told to end keeps its living calls; it takes no new ones."
     )
     transceiver_region: str = Field("eu-west", description="Region this transceiver stands in.")
     ufrag_key: SecretStr | None = Field(

@@ -6,5 +6,6 @@ The data's way: `io` receives and sends datagrams in batches, `router` decides w
 
 from relay.edge.config import EdgeConfig, Limits
 from relay.edge.edge import Counters, Edge
+from relay.edge.sampling import Sampling
 
-__all__ = ["Counters", "Edge", "EdgeConfig", "Limits"]
+__all__ = ["Counters", "Edge", "EdgeConfig", "Limits", "Sampling"]

@@ -76,12 +76,17 @@ class Columns:
 
 
 class LegRow(NamedTuple):
-    """One RTT sample of a session, or of the flow that will learn it; `at_ns` is the answer's receive time."""
+    """One RTT sample of a session, or of the flow that will learn it; `at_ns` is the answer's receive time.
+
+    `region` is that of the far end, None if not told.
+    """
 
     session: bytes | Flow
     leg: str
     at_ns: int
     rtt_ns: int
+    method: str = "stun"
+    region: str | None = None
 
 
 class Capture:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from relay.edge.sampling import Sampling
 from relay.ufrag import check_code, check_keys
 
 
@@ -43,7 +44,9 @@ class EdgeConfig:
         host_id: names this host's clock.
         packet_facts: False forwards without recording packets.
         compiled: use the compiled half where it was built; False goes the portable way.
+        probes: measure the way to each transceiver once a second.
         limits: bounds.
+        sampling: which packet facts are written.
 
     Raises:
         ValueError: a code, key or address is not usable.
@@ -59,7 +62,9 @@ class EdgeConfig:
     host_id: str
     packet_facts: bool = True
     compiled: bool = True
+    probes: bool = True
     limits: Limits = Limits()
+    sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later."""

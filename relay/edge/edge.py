@@ -20,6 +20,7 @@ from relay.edge.io import UdpSocket
 from relay.edge.native import NativeForwarder
 from relay.edge.portable import PortableForwarder
 from relay.edge.pressure import Gauge, Pressure
+from relay.edge.probe import PROBE_NS
 from relay.edge.router import Router
 from relay.encap import derive
 
@@ -45,11 +46,12 @@ class Counters:
         forwarded_down: datagrams to clients.
         dropped: datagrams not forwarded, by reason.
         overflowed: datagrams that the kernel dropped before they were read.
-        captured: RTP packets seen with facts on; equals emitted plus waiting plus shed.
+        captured: RTP packets seen with facts on; equals emitted plus thinned plus waiting plus shed.
         emitted: facts handed on, by type.
         shed: rows that became no fact, by type and reason.
         waiting: captured packets not yet looked at, or without a session so far.
         lost: packets that the facts say are missing.
+        thinned: packets without a fact of their own, which another's represents.
 
     """
 
@@ -65,6 +67,7 @@ class Counters:
     shed: dict[str, dict[str, int]]
     waiting: int = 0
     lost: int = 0
+    thinned: int = 0
 
 
 class Edge:
@@ -94,6 +97,7 @@ class Edge:
         self._gauge = Gauge(limits)
         self._chores: list[Iterator[None]] = []
         self._next_flush_ns = self._next_sweep_ns = 0
+        self._next_probe_ns = time.monotonic_ns() + PROBE_NS
         self._next_log_ns = time.monotonic_ns() + _LOG_NS
         self._telemetry_errors = 0
         self._logged: Counters | None = None
@@ -176,6 +180,7 @@ class Edge:
             captured=self._capture.captured,
             waiting=self._capture.waiting + self._flusher.waiting,
             lost=self._flusher.lost,
+            thinned=self._flusher.thinned,
             emitted=dict(self._flusher.emitted),
             shed={name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons},
         )
@@ -214,6 +219,9 @@ class Edge:
         if now_ns >= self._next_sweep_ns:
             self._next_sweep_ns = now_ns + _SWEEP_NS
             self._chores.append(self._flows.sweep(now_ns))
+        if self._config.probes and now_ns >= self._next_probe_ns:
+            self._next_probe_ns = now_ns + PROBE_NS
+            self._internal.send_batch(self._router.pings(time.time_ns()))
         if now_ns >= self._next_log_ns:
             self._next_log_ns = now_ns + _LOG_NS
             counters = self.counters()

@@ -6,6 +6,7 @@ that would contend with it, and no pause longer than a slice.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
@@ -20,6 +21,7 @@ from relay.edge.capture import EDGE_UP, TAPS, UNKNOWN_TOS, Capture, Columns, Leg
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import Flow
 from relay.edge.owners import UNKNOWN, Owners
+from relay.edge.sampling import Sampler
 from voice.sequence import StreamStats, receive_streams
 
 _NS: Final = 1_000_000_000
@@ -70,10 +72,22 @@ class Flusher:
         self.emitted = {PACKET.name: 0, LEG.name: 0}
         self.lost = 0
         """Packets that the facts say are missing."""
+        self._sampler: Sampler | None = None
+        if config.sampling.policy == "sampled":
+            self._sampler = Sampler(config.sampling, int.from_bytes(os.urandom(8), "big"))
 
     @property
     def waiting(self) -> int:
-        """Rows that wait to learn their session."""
+        """Rows that wait to learn their session, or whether a bad moment follows."""
+        return self._waiting_rows + (self._sampler.waiting if self._sampler is not None else 0)
+
+    @property
+    def thinned(self) -> int:
+        """Packets that others represent."""
+        return self._sampler.thinned if self._sampler is not None else 0
+
+    @property
+    def _waiting_rows(self) -> int:
         return sum(map(len, self._waiting))
 
     def flush(self, now_ns: int, *, last: bool = False) -> Iterator[None]:
@@ -84,6 +98,11 @@ class Flusher:
         for rows in (*waited, packets):
             for start in range(0, len(rows), _BLOCK_ROWS):
                 yield from self._block(rows.rows(slice(start, start + _BLOCK_ROWS)), now_ns, last=last)
+        if self._sampler is not None:
+            for kept in self._sampler.due(now_ns, last=last):
+                if kept is not None:
+                    self._write(kept)
+                yield
         if legs:
             self._legs(legs)
         yield
@@ -117,7 +136,7 @@ class Flusher:
         if known.all():
             return rows
         oldest_ns = now_ns - int(self._config.limits.waiting_s * _NS)
-        room = 0 if last else max(0, self._config.limits.rows // 4 - self.waiting)
+        room = 0 if last else max(0, self._config.limits.rows // 4 - self._waiting_rows)
         patient = ~known & (rows.at_ns >= oldest_ns)
         patient[np.flatnonzero(patient)[room:]] = False
         if patient.any():
@@ -131,9 +150,13 @@ class Flusher:
         for step in self._derive(rows):
             packets = step
             yield
-        if packets is not None:
+        if packets is None:
+            return
+        if self._sampler is not None:
+            self._sampler.add(packets)
+        else:
             self._write(packets)
-            yield
+        yield
 
     def _derive(self, rows: Columns) -> Iterator[Packets | None]:
         """Compute all columns in steps; the last one yields them, if rows are left."""
@@ -221,6 +244,8 @@ class Flusher:
             "duplicate",
         ):
             columns[name] = pa.array(packets[name])
+        if "represents" in packets:
+            columns["represents"] = pa.array(packets["represents"])
         self._emit(PACKET, columns, len(at_ns))
 
     def _legs(self, rows: list[LegRow]) -> None:
@@ -235,8 +260,9 @@ class Flusher:
             "region": self._config.region,
             "observed_ns": pa.array([row.at_ns for _, row in known], pa.int64()).cast(TIME),
             "leg": pa.array([row.leg for _, row in known], pa.string()).dictionary_encode(),
-            "method": "stun",
+            "method": pa.array([row.method for _, row in known], pa.string()).dictionary_encode(),
             "rtt_us": pa.array([min(row.rtt_ns // 1000, _US_MAX) for _, row in known], pa.uint32()),
+            "remote_region": pa.array([row.region for _, row in known], pa.string()).dictionary_encode(),
         }
         self._emit(LEG, columns, len(known))
 

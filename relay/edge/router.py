@@ -7,16 +7,20 @@ originates nothing, so nobody can make it send more than they sent.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from eventlog.schema import NO_SESSION
 from relay import stun
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable
+from relay.edge.probe import Prober
 from relay.edge.rtt import StunPairs
 from relay.encap import DOWN_BYTES, IPV6, EncapError, derive, read_down
+from relay.probe import PONG, ProbeError
 from relay.ufrag import UfragError, verify
 
 Datagram = tuple[bytes, Address, int, int]
@@ -33,6 +37,7 @@ _RTP_BYTES_MIN: Final = 12
 
 CLIENT_EDGE: Final = "client_edge"
 EDGE_TRANSCEIVER: Final = "edge_transceiver"
+_PONG: Final = bytes((PONG,))
 
 
 class Router:
@@ -48,6 +53,7 @@ class Router:
         """Why new clients are turned away at present, if they are. Clients of living calls that move are not new."""
         self._record = config.packet_facts
         self._pairs = StunPairs()
+        self._prober = Prober(self._header_keys, os.urandom)
         self.dropped: Counter[str] = Counter()
         self.forwarded_up = 0
         self.forwarded_down = 0
@@ -56,6 +62,10 @@ class Router:
         """Replace the allow-list of transceivers by code; flows that are open keep theirs."""
         self._transceivers = dict(transceivers)
         self._codes = {address: code for code, address in self._transceivers.items()}
+
+    def pings(self, now_ns: int) -> list[Outgoing]:
+        """Return a probe for each transceiver; `now_ns` is UTC."""
+        return self._prober.pings(self._codes, now_ns)
 
     def up(self, batch: Iterable[Datagram], now_ns: int, oldest_ns: int = 0) -> list[Outgoing]:
         """Route datagrams from clients. `now_ns` is monotonic; RTP received before `oldest_ns` (UTC) comes too late."""
@@ -91,7 +101,7 @@ class Router:
             size = DOWN_BYTES[data[1] & IPV6] if len(data) > 1 else 0
             flow = flows.get(data[:size])
             if flow is None or flow.transceiver != source:
-                flow = self._flow_of_downlink(data, source, now_ns)
+                flow = self._flow_of_downlink(data, source, at_ns, now_ns)
                 if flow is None:
                     continue
             payload = data[size:]
@@ -191,7 +201,18 @@ class Router:
         if rtt_ns is not None:
             self._capture.leg(LegRow(flow.session or flow, leg, at_ns, rtt_ns))
 
-    def _flow_of_downlink(self, data: bytes, source: Address, now_ns: int) -> Flow | None:
+    def _pong(self, data: bytes, source: Address, at_ns: int) -> None:
+        try:
+            trip = self._prober.answered(data, source, at_ns)
+        except ProbeError:
+            self.dropped["malformed_probe"] += 1
+            return
+        if trip is None:
+            self.dropped["late_probe"] += 1
+        else:
+            self._capture.leg(LegRow(NO_SESSION, EDGE_TRANSCEIVER, trip.at_ns, trip.rtt_ns, "probe", trip.region))
+
+    def _flow_of_downlink(self, data: bytes, source: Address, at_ns: int, now_ns: int) -> Flow | None:
         """Find, re-create or refuse the flow that a transceiver's header names; learn its session."""
         if source not in self._codes:
             self.dropped["unknown_peer"] += 1
@@ -199,7 +220,10 @@ class Router:
         try:
             header = read_down(data, self._header_keys)
         except EncapError:
-            self.dropped["malformed_header"] += 1
+            if data[:1] == _PONG:
+                self._pong(data, source, at_ns)
+            else:
+                self.dropped["malformed_header"] += 1
             return None
         flow = self._flows.by_address.get(header.client)
         try:

@@ -9,12 +9,13 @@ answer errors; we may not, as our address is public).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from aioice import stun as aioice_stun
 
 from relay import encap
+from relay.probe import PING, ProbeError, pong
 from relay.stun import StunClass, StunError, read
 from relay.transceiver.config import EdgeAddress
 from relay.transceiver.counters import Counters
@@ -26,6 +27,8 @@ ADDRESSES_PER_SESSION: Final = 16
 _HEADERS_MAX: Final = 8_192  # verified ones that are remembered, a few per call
 
 Client = tuple[str, int]
+
+_PING: Final = bytes((PING,))
 
 _DTLS: Final = range(20, 64)  # first byte of a datagram; RFC 7983, section 7
 _RTP: Final = range(128, 192)
@@ -59,8 +62,11 @@ class Peer(Protocol):
 class Demux:
     """The sessions of one transceiver by ufrag and by client address. Bounded by the number of sessions."""
 
-    def __init__(self, counters: Counters, header_keys: Sequence[bytes]) -> None:
+    def __init__(self, counters: Counters, header_keys: Sequence[bytes], region: str = "") -> None:
         self._counters = counters
+        self._region = region
+        self.reply: Callable[[bytes, tuple[str, int]], None] | None = None
+        """Sends an answer to a probe back to the edge it came from; without it probes stay unanswered."""
         self._header_keys = tuple(header_keys)
         self._headers: dict[bytes, encap.Up] = {}
         self._edges: dict[tuple[str, int], str] = {}
@@ -91,6 +97,8 @@ class Demux:
             reason: str | None = "unknown_edge"
         else:
             reason = self._route(data, edge, arrival_ns)
+            if reason == "bad_header" and self.reply is not None and data[:1] == _PING:
+                reason = self._pinged(data, source)
         if reason is not None:
             self._counters.drop(reason)
 
@@ -113,6 +121,15 @@ class Demux:
             peer.dtls_received(inner)
         else:
             return "unknown_kind"
+        return None
+
+    def _pinged(self, data: bytes, source: tuple[str, int]) -> str | None:
+        try:
+            answer = pong(data, self._header_keys, self._region)
+        except ProbeError:
+            return "bad_probe"
+        if self.reply is not None:
+            self.reply(answer, source)
         return None
 
     def _header(self, data: bytes) -> encap.Up:

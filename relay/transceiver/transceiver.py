@@ -59,7 +59,7 @@ class Transceiver:
         self.config = config
         self.counters = Counters()
         self._emitter = emitter
-        self._demux = Demux(self.counters, config.header_keys)
+        self._demux = Demux(self.counters, config.header_keys, config.region)
         self._edges: dict[str, EdgeAddress] = {}
         self._sessions: dict[uuid.UUID, Session] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -108,6 +108,7 @@ class Transceiver:
         predictor = self.config.make_predictor()
         clock = PlayoutClock(self.counters)
         wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)
+        self._demux.reply = wire.send
         certificate = RTCCertificate.generateCertificate()
         worker = PredictorWorker(predictor) if predictor else None
         self._shared = Shared(self.config, wire, self._demux, clock, self._emitter, self.counters, certificate, worker)

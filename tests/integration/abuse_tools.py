@@ -168,6 +168,7 @@ def scene(path: Path, limits: Limits | None = None) -> Iterator[Scene]:
         transceivers={},
         keys={1: KEY},
         host_id="host-1",
+        probes=False,  # the transceiver here is a plain socket
         limits=limits or Limits(),
     )
     edge = Edge(plain, emitter)

@@ -97,6 +97,7 @@ class World:
             keys={1: KEY},
             host_id="host-1",
             compiled=self.compiled,
+            probes=False,  # transceivers here are plain sockets
             limits=limits or Limits(),
         )
         return dataclasses.replace(plain, **settings)

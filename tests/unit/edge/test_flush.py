@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eventlog.schema import FactType
-from relay.edge import EdgeConfig, Limits
+from eventlog.schema import NO_SESSION, FactType
+from relay.edge import EdgeConfig, Limits, Sampling
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.flows import Flow
 from relay.edge.flush import Flusher
@@ -143,3 +143,31 @@ def test_each_session_has_its_own_audio_level_extension(path: Path) -> None:
         path.capture.packet(one, EDGE_UP, packet, 0, 0)
     rows = {row["session_id"][:1]: (row["audio_level_dbov"], row["voice_activity"]) for row in path.flush()}
     assert rows == {b"1": (-0x30, False), b"2": (-5, True), b"3": (None, None)}
+
+
+def test_thinned_packets_are_counted_and_represented(config: EdgeConfig, rtp: Rtp) -> None:
+    path = Path(dataclasses.replace(config, sampling=Sampling("sampled", 10, 1.0, 1.0)))
+    one = path.flow(b"1" * 16)
+    for n in range(500):
+        path.capture.packet(one, EDGE_UP, rtp(n if n < 250 else n + 2), n * 20 * MS, 0)
+    rows = path.flush(10_000 * MS)
+    assert path.flusher.waiting == 50  # of the last second
+    rows += path.flush(10_000 * MS, last=True)
+    assert sum(row["represents"] for row in rows) == 500
+    assert [row["newly_lost"] for row in rows if row["newly_lost"]] == [2]
+    assert len(rows) + path.flusher.thinned == 500
+    # Whole: a second after the stream's first packet, and one before and after the loss.
+    near = [row for row in rows if row["represents"] == 1]
+    assert len(near) == 51 + 101
+    assert path.sink.given_up == {}
+
+
+def test_a_probe_is_a_leg_of_no_call(path: Path) -> None:
+    path.capture.leg(LegRow(NO_SESSION, "edge_transceiver", 5, 2_000_000, "probe", "us-east"))
+    (row,) = path.flush()
+    assert (row["session_id"], row["method"], row["rtt_us"], row["remote_region"]) == (
+        NO_SESSION,
+        "probe",
+        2_000,
+        "us-east",
+    )

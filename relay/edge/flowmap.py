@@ -1,0 +1,162 @@
+"""Who talks to whom, kept on disk: an edge that was killed has both directions back when it starts again.
+
+One file, written whole and renamed into place about once a second, off the loop: 8 bytes of magic, the time of writing
+(UTC ns), one record of 73 bytes per answered flow, and a MAC. It holds client addresses: only its owner may read it, and
+what is older than a flow may be idle is not used.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import queue
+import struct
+import threading
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from relay.edge.flows import Address, Flow
+
+_MAGIC: Final = b"flowmap1"
+_HEAD: Final = struct.Struct("!8sQ")
+_RECORD: Final = struct.Struct("!B16sH16sH16sB19s")
+_MAC_BYTES: Final = 16
+_PERSON: Final = b"sidetone flows"
+_V4_CLIENT, _V4_TRANSCEIVER, _HAS_UFRAG = 1, 2, 4
+_SLICE: Final = 128  # records made between two yields, some 0.3 ms
+
+_log = structlog.get_logger("sidetone.edge")
+
+
+class FlowMapError(ValueError):
+    """The bytes are no flow map of ours. The message says why."""
+
+
+class Entry(NamedTuple):
+    """One flow, as much of it as outlives the process."""
+
+    client: Address
+    transceiver: Address
+    session: bytes
+    audio_level_id: int
+    ufrag: str | None
+
+
+def encode(entries: list[bytes], saved_ns: int, key: bytes) -> bytes:
+    """Return the file's bytes."""
+    body = _HEAD.pack(_MAGIC, saved_ns) + b"".join(entries)
+    return body + _mac(body, key)
+
+
+def record(flow: Flow) -> bytes | None:
+    """Return a flow's record, or None if it is not worth one: nobody answered, or its session is not known."""
+    if not flow.answered or flow.session is None:
+        return None
+    client, v4_client = _packed(flow.address[0])
+    transceiver, v4_transceiver = _packed(flow.transceiver[0])
+    flags = _V4_CLIENT * v4_client | _V4_TRANSCEIVER * v4_transceiver | _HAS_UFRAG * (flow.ufrag is not None)
+    ufrag = (flow.ufrag or "").encode("ascii")
+    return _RECORD.pack(
+        flags, client, flow.address[1], transceiver, flow.transceiver[1], flow.session, flow.audio_level_id, ufrag
+    )
+
+
+def decode(data: bytes, key: bytes) -> tuple[int, list[Entry]]:
+    """Return when a file was written (UTC ns) and what it says.
+
+    Raises:
+        FlowMapError: it is damaged, of another version, or signed with another key.
+
+    """
+    body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
+    if len(body) < _HEAD.size or (len(body) - _HEAD.size) % _RECORD.size:
+        raise FlowMapError(f"{len(data)} bytes are no whole number of records")
+    magic, saved_ns = _HEAD.unpack_from(body)
+    if magic != _MAGIC:
+        raise FlowMapError("it is of another version, or no flow map")
+    if not hmac.compare_digest(_mac(body, key), mac):
+        raise FlowMapError("its MAC is wrong: it is damaged, or of another ufrag key")
+    return saved_ns, [_entry(*fields) for fields in _RECORD.iter_unpack(body[_HEAD.size :])]
+
+
+class FlowMap:
+    """The file. `save` belongs to the loop; a thread of its own does the writing, so that no disk delays voice."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path = path
+        self._key = key
+        self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="flow-map", daemon=True)
+        self._thread.start()
+
+    def load(self, oldest_ns: int) -> list[Entry]:
+        """Return what was saved at `oldest_ns` (UTC) or later. Whatever is wrong is logged: calls go on without."""
+        try:
+            saved_ns, entries = decode(self._path.read_bytes(), self._key)
+        except FileNotFoundError:
+            return []
+        except (OSError, FlowMapError) as error:
+            _log.warning("flow map not used", path=str(self._path), problem=str(error))
+            return []
+        return entries if saved_ns >= oldest_ns else []
+
+    def save(self, flows: list[Flow], now_ns: int) -> Iterator[None]:
+        """Hand these flows to the writing thread; yields between slices of the work."""
+        records: list[bytes] = []
+        for n, flow in enumerate(flows, 1):
+            made = record(flow)
+            if made is not None:
+                records.append(made)
+            if n % _SLICE == 0:
+                yield
+        self._to_write.put(encode(records, now_ns, self._key))
+
+    def close(self) -> None:
+        """Write what was handed over last, and stop."""
+        self._to_write.put(None)
+        self._thread.join(timeout=5)
+
+    def _write_all(self) -> None:
+        while (data := self._to_write.get()) is not None:
+            try:
+                self._write(data)
+            except OSError as error:
+                _log.warning("flow map not written", path=str(self._path), problem=str(error))
+
+    def _write(self, data: bytes) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123 - its mode
+            file.write(data)
+        fresh.rename(self._path)
+
+
+def _mac(body: bytes, key: bytes) -> bytes:
+    return blake2b(body, key=key, digest_size=_MAC_BYTES, person=_PERSON).digest()
+
+
+def _packed(host: str) -> tuple[bytes, bool]:
+    address = ipaddress.ip_address(host)
+    return address.packed.rjust(16, b"\0"), address.version == 4  # noqa: PLR2004
+
+
+def _host(packed: bytes, v4: int) -> str:
+    return str(ipaddress.IPv4Address(packed[12:]) if v4 else ipaddress.IPv6Address(packed))
+
+
+def _entry(
+    flags: int, client: bytes, port: int, transceiver: bytes, its_port: int, session: bytes, level_id: int, ufrag: bytes
+) -> Entry:
+    name = ufrag.decode("ascii", "replace") if flags & _HAS_UFRAG else None
+    return Entry(
+        (_host(client, flags & _V4_CLIENT), port),
+        (_host(transceiver, flags & _V4_TRANSCEIVER), its_port),
+        session,
+        level_id,
+        name,
+    )
