@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collector import StoreSettings
     from eventlog.emitter import Emitter
     from eventlog.port import EventLog
+    from voice.floor import FloorConfig
 
 _STOP_GRACE_S = {"sqlite": 1.8, "kafka": 8.0}
 """How long a collector loads what is left when it is to end: on one machine everything is gone within 5 s."""
@@ -157,13 +157,26 @@ def run_transceiver(settings: Settings, code: str | None) -> None:
     uvloop.run(_transceiver(settings, code))
 
 
+def _floor(settings: Settings) -> FloorConfig:
+    from voice.floor import SPECULATE_MS, FloorConfig
+
+    speculates = settings.speculate == "on" or (settings.speculate == "auto" and settings.model == "scripted")
+    return FloorConfig(
+        endpoint_silence_ms=settings.endpoint_silence_ms,
+        likely_silence_ms=settings.endpoint_likely_ms,
+        unlikely_silence_ms=settings.endpoint_unlikely_ms,
+        speculate_ms=SPECULATE_MS if speculates else None,
+        barge_in_ms=settings.barge_in_ms,
+        backchannel_ms=settings.backchannel_ms,
+    )
+
+
 async def _transceiver(settings: Settings, code: str | None) -> None:
     from relay.app import admits, create_app
     from relay.ephemeral import EphemeralKeys
     from relay.models import ModelConfig, ModelError, OpenAIConfig
     from relay.predictors import WeightsError
     from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
-    from voice.floor import SPECULATE_MS, FloorConfig
 
     mine = settings.transceiver(code)
     sock = bind(settings.signalling_host, settings.signalling_port, "signalling_port")
@@ -184,7 +197,6 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
 
     if not edges(resolved):
         raise SettingsError("no edge's address is known; start an edge, or correct the host names in SIDETONE_EDGES")
-    speculates = settings.speculate == "on" or (settings.speculate == "auto" and settings.model == "scripted")
     config = TransceiverConfig(
         code=mine.code,
         region=settings.transceiver_region,
@@ -206,14 +218,8 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
                 hand_on=settings.openai_hand_on,
             ),
         ),
-        floor=FloorConfig(
-            endpoint_silence_ms=settings.endpoint_silence_ms,
-            likely_silence_ms=settings.endpoint_likely_ms,
-            unlikely_silence_ms=settings.endpoint_unlikely_ms,
-            speculate_ms=SPECULATE_MS if speculates else None,
-            barge_in_ms=settings.barge_in_ms,
-            backchannel_ms=settings.backchannel_ms,
-        ),
+        floor=_floor(settings),
+        vad=settings.vad,
         endpointing=settings.endpointing,
         endpoint_threshold=settings.endpoint_threshold,
         behaviours=settings.behaviours,
@@ -221,20 +227,13 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         dtx=settings.downlink_dtx,
         max_sessions=settings.max_calls,
     )
-    try:
-        config = replace(config, vad=settings.vad)
-    except WeightsError as error:
-        raise SettingsError(f"SIDETONE_VAD={settings.vad}: {error}") from None
     transceiver = Transceiver(config, emitter)
     stop = process.async_stop_event()
     try:
         await transceiver.start()
-    except ModelError as error:
+    except (ModelError, WeightsError) as error:
         sock.close()
         raise SettingsError(f"transceiver {mine.code}: {error}") from None
-    except WeightsError as error:
-        sock.close()
-        raise SettingsError(f"SIDETONE_ENDPOINTING={settings.endpointing}: {error}") from None
     except OSError as error:
         sock.close()
         raise SettingsError(

@@ -42,9 +42,12 @@ from voice.turns import (
     TurnEvent,
 )
 
-__all__ = ["Floor", "FloorConfig", "ModelKind", "State"]
+__all__ = ["SPECULATE_MS", "Floor", "FloorConfig", "ModelKind", "State"]
 
 _MS: Final = 1_000_000
+
+SPECULATE_MS: Final = 200.0
+"""Silence at which an answer is asked for in advance, where one is: as soon as a talkspurt is over."""
 
 ModelKind = Literal["response_requested", "model_first_token", "model_first_audio", "tool_started", "tool_ended"]
 _MODEL_KINDS: Final = frozenset(get_args(ModelKind))

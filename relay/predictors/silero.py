@@ -47,7 +47,9 @@ class SileroVad:
         self._rate = np.array(SAMPLE_RATE, np.int64)
         self._waiting = np.zeros(0, np.int16)
         self._speech = False
-        self._forget()
+        self._windows = self._quiet = 0
+        self._state = np.zeros((2, 1, 128), np.float32)
+        self._context = np.zeros(CONTEXT, np.float32)
 
     def is_speech(self, pcm: Pcm) -> bool:
         """See `voice.vad.Vad.is_speech`."""
@@ -71,6 +73,6 @@ class SileroVad:
             self._forget()
 
     def _forget(self) -> None:
-        self._state = np.zeros((2, 1, 128), np.float32)
-        self._context = np.zeros(CONTEXT, np.float32)
+        self._state = np.zeros_like(self._state)
+        self._context = np.zeros_like(self._context)
         self._windows = self._quiet = 0

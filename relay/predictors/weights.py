@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,8 +39,9 @@ def find(name: str) -> Path:
     raise WeightsError(f"{Path(name).name} comes with the package pipecat-ai, which {what}; {INSTALL}")
 
 
+@functools.cache
 def session(name: str) -> onnxruntime.InferenceSession:
-    """Load a model, to run on one core.
+    """Load a model, to run on one core; once per process, for a session may be used by several at a time.
 
     Raises:
         WeightsError: its file, or the runtime, is not there.

@@ -16,6 +16,8 @@ from voice.jitterbuffer import JitterBufferConfig
 from voice.transcript import TranscriptPredictor
 from voice.vad import EnergyVad, Vad, WebRtcVad
 
+VADS = ("webrtcvad", "silero", "energy")
+VAD_AGGRESSIVENESS_MAX = 3
 ENDPOINTINGS = ("silence", "smart-turn", "transcript", "model")
 
 
@@ -103,7 +105,10 @@ class TransceiverConfig:
         """Refuse what could only fail later."""
         check_code(self.code)
         check_keys({self.ufrag_key_id: self.ufrag_key})
-        self.make_vad()
+        if self.vad not in VADS:
+            raise ValueError(f"there is no speech detector {self.vad!r}; choose one of {', '.join(VADS)}")
+        if not 0 <= self.vad_aggressiveness <= VAD_AGGRESSIVENESS_MAX:
+            raise ValueError(f"vad_aggressiveness is 0 to {VAD_AGGRESSIVENESS_MAX}, not {self.vad_aggressiveness}")
         if self.endpointing not in ENDPOINTINGS:
             known = ", ".join(ENDPOINTINGS)
             raise ValueError(f"there is no endpointing {self.endpointing!r}; choose one of {known}")
@@ -115,16 +120,17 @@ class TransceiverConfig:
         return tuple(encap.derive(key) for key in keys)
 
     def make_vad(self) -> Vad:
-        """Make a call's own speech detector."""
-        if self.vad == "webrtcvad":
-            return WebRtcVad(self.vad_aggressiveness)
-        if self.vad == "energy":
-            return EnergyVad()
+        """Make a call's own speech detector.
+
+        Raises:
+            WeightsError: it, or what runs it, is not installed.
+
+        """
         if self.vad == "silero":
             from relay.predictors.silero import SileroVad  # noqa: PLC0415 - an optional extra
 
             return SileroVad()
-        raise ValueError(f"there is no speech detector {self.vad!r}; choose webrtcvad, silero or energy")
+        return WebRtcVad(self.vad_aggressiveness) if self.vad == "webrtcvad" else EnergyVad()
 
     def make_predictor(self) -> Predictor | None:
         """Make the predictor of ends that all calls share, if turns are ended with one.

@@ -19,9 +19,9 @@ from typing import Final, Protocol
 import structlog
 
 from relay.models import FRAME_MS, Event, Pcm, ToolEnded, ToolStarted, Transcript, VoiceModel
-from relay.predictors import EndPredictions
 from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
+from relay.transceiver.predictions import EndPredictions
 from relay.transceiver.receive import Heard
 from relay.transceiver.reply import Reply
 from voice.endpointing import Prediction

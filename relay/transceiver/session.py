@@ -15,7 +15,6 @@ from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTrans
 
 from relay import encap
 from relay.models import FRAME_SAMPLES, Event, VoiceModel
-from relay.predictors import EndPredictions, PredictorWorker
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.channel import ClientChannel
 from relay.transceiver.clock import PlayoutClock
@@ -29,6 +28,7 @@ from relay.transceiver.facts import FactSink, SessionFacts
 from relay.transceiver.floors import make_floor
 from relay.transceiver.ice import SharedConnection, SharedGatherer
 from relay.transceiver.offer import Offer
+from relay.transceiver.predictions import EndPredictions, PredictorWorker
 from relay.transceiver.realtime import RealtimeEvents
 from relay.transceiver.receive import UserVoice
 from relay.transceiver.rtcp import Rtcp

@@ -19,7 +19,6 @@ from aiortc import RTCCertificate
 from eventlog.ids import RANDOM_BYTES, uuid7
 from relay import opus
 from relay.models import Application, ModelError, create
-from relay.predictors import PredictorWorker
 from relay.transceiver.behaviour import BehaviourError, behaving
 from relay.transceiver.clock import PlayoutClock
 from relay.transceiver.config import EdgeAddress, TransceiverConfig
@@ -28,6 +27,7 @@ from relay.transceiver.demux import Demux
 from relay.transceiver.errors import BusyError, OfferError, UnknownRegionError
 from relay.transceiver.facts import FactSink
 from relay.transceiver.offer import Offer, read_offer
+from relay.transceiver.predictions import PredictorWorker
 from relay.transceiver.session import Session, Shared
 from relay.transceiver.wire import Wire
 from relay.ufrag import RANDOM_BYTES as UFRAG_RANDOM_BYTES
@@ -99,12 +99,13 @@ class Transceiver:
         Raises:
             OSError: the address cannot be bound.
             OpusUnavailableError: there is no libopus.
-            WeightsError: the predictor of ends is not installed.
+            WeightsError: the speech detector or the predictor of ends is not installed.
 
         """
         opus.version()
         sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
         create(self.config.model, self.config.seed)  # loads what the model needs now, not at the first call
+        self.config.make_vad()
         predictor = self.config.make_predictor()
         clock = PlayoutClock(self.counters)
         wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)

@@ -61,6 +61,8 @@ def examine(settings: Settings, *, ports: bool) -> Iterator[Finding]:
     yield _checked("opus", _opus)
     yield _checked("kernel receive times", _receive_times, state="warning")
     yield _checked("browser", _browser, state="warning")
+    chosen = settings.vad == "silero" or settings.endpointing == "smart-turn"
+    yield _checked("neural detectors", _neural, state="problem" if chosen else "warning")
     if ports:
         yield _checked("ports", lambda: _ports(settings))
 
@@ -116,6 +118,19 @@ def _receive_times() -> str:
     if not hasattr(socket, "SO_TIMESTAMPNS") and sys.platform != "linux":
         raise SettingsError("this platform gives no kernel receive times: packets are stamped when they are read")
     return "packets are stamped by the kernel"
+
+
+def _neural() -> str:
+    from relay.predictors import weights  # noqa: PLC0415 - loads 20 MB
+
+    try:
+        for name in (weights.SMART_TURN, weights.SILERO):
+            weights.session(name)
+    except weights.WeightsError as error:
+        raise SettingsError(
+            f"SIDETONE_ENDPOINTING=smart-turn and SIDETONE_VAD=silero cannot be used: {error}"
+        ) from None
+    return "smart-turn and Silero can be used"
 
 
 def _browser() -> str:
