@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collector import StoreSettings
     from eventlog.emitter import Emitter
     from eventlog.port import EventLog
+    from relay.transceiver import Transceiver
     from voice.floor import FloorConfig
 
 _STOP_GRACE_S = {"sqlite": 1.8, "kafka": 8.0}
@@ -245,6 +246,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         for edge in edges(now):
             loop.call_soon_threadsafe(transceiver.add_edge, edge)
 
+    ended, _leaving = _ended_after_draining(transceiver, stop, settings.drain_s)
     ending = threading.Event()
     follow_in_background(places, resolved, moved, ending)
     process.prefer_voice()
@@ -257,7 +259,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
             keys=keys,
             own_token=settings.token.get_secret_value() if settings.token else None,
         )
-        serving = asyncio.create_task(serve(app, sock, settings, stop, admits=admits(keys)))
+        serving = asyncio.create_task(serve(app, sock, settings, ended, admits=admits(keys)))
         process.settle_memory()
         process.notify_ready()
         with announced(settings.data_dir, "transceiver", mine.code, settings.transceiver_region, local_url(sock)):
@@ -266,6 +268,19 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         ending.set()
         await transceiver.aclose()
         await asyncio.to_thread(emitter.close)
+
+
+def _ended_after_draining(
+    transceiver: Transceiver, stop: asyncio.Event, drain_s: float
+) -> tuple[asyncio.Event, asyncio.Task[None]]:
+    ended = asyncio.Event()
+
+    async def leave() -> None:
+        await stop.wait()
+        await transceiver.drain(drain_s)
+        ended.set()
+
+    return ended, asyncio.create_task(leave())
 
 
 def store_settings(settings: Settings) -> StoreSettings:

@@ -65,6 +65,7 @@ class Transceiver:
         self._ending: set[asyncio.Task[None]] = set()
         self._shared: Shared | None = None
         self._opened = 0
+        self._draining = False
         for edge in config.edges:
             self.add_edge(edge)
 
@@ -81,7 +82,8 @@ class Transceiver:
     @property
     def ready(self) -> bool:
         """Whether a call would be taken now."""
-        return self._shared is not None and bool(self._edges) and len(self._sessions) < self.config.max_sessions
+        free = len(self._sessions) < self.config.max_sessions and not self._draining
+        return self._shared is not None and bool(self._edges) and free
 
     @property
     def sessions(self) -> int:
@@ -176,6 +178,12 @@ class Transceiver:
         await session.wait()
         return True
 
+    async def drain(self, limit_s: float) -> None:
+        """Take no more calls, and wait until the living have ended or the limit is reached."""
+        self._draining = True
+        if self._ending and limit_s > 0:
+            await asyncio.wait(self._ending, timeout=limit_s)
+
     async def aclose(self) -> None:
         """End all calls, stop the clock and close the socket."""
         shared = self._shared
@@ -203,6 +211,8 @@ class Transceiver:
         task.add_done_callback(self._ending.discard)
 
     def _require_line(self) -> None:
+        if self._draining:
+            raise BusyError("this transceiver is being stopped; try again in a few seconds")
         if len(self._sessions) >= self.config.max_sessions:
             raise BusyError(f"all {self.config.max_sessions} lines are taken; try again in a few seconds")
 

@@ -35,11 +35,14 @@ class Part:
 def parts(settings: Settings, *, dashboard: bool) -> list[Part]:
     """Return the stack's parts; without `dashboard`, neither it nor the API run."""
     plan = [Part("store", ("store",), starts=0, stops=4, grace_s=1.5, nice=_YIELDS)]
+    grace_s = 1.5 + settings.drain_s
     plan += [
-        Part(f"transceiver-{transceiver.code}", ("transceiver", transceiver.code), starts=0, stops=1, grace_s=1.5)
+        Part(f"transceiver-{transceiver.code}", ("transceiver", transceiver.code), starts=0, stops=1, grace_s=grace_s)
         for transceiver in settings.transceivers
     ]
-    plan += [Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=1, grace_s=1.5) for edge in settings.edges]
+    plan += [
+        Part(f"edge-{edge.name}", ("edge", edge.name), starts=0, stops=1, grace_s=grace_s) for edge in settings.edges
+    ]
     leaving_s = 10.0 if settings.log == "kafka" else 2.0  # a group of several is left in order
     plan.append(Part("collector", ("collector",), starts=0, stops=3, grace_s=leaving_s, nice=_YIELDS))
     if dashboard:

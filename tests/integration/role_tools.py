@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from eventlog.cloudevents import open_chunk
 from eventlog.port import TopicPartition
 from eventlog.schema import PACKET
@@ -18,6 +20,7 @@ from eventlog.sqlite import SqliteEventLog
 from sidetone.endpoints import running
 from sidetone.settings import Settings
 from tests.integration.stack_tools import command
+from tests.integration.transceiver_tools import Client
 
 
 @contextmanager
@@ -44,6 +47,20 @@ async def ready(settings: Settings, *processes: subprocess.Popen[bytes]) -> None
     async with asyncio.timeout(60):
         while not wanted <= announced():  # noqa: ASYNC110 - another process brings it about
             await asyncio.sleep(0.05)
+
+
+async def call(settings: Settings, region: str) -> tuple[Client, uuid.UUID]:
+    """Call the agent by an edge of a region."""
+    client = Client()
+    url = f"http://{settings.signalling_host}:{settings.signalling_port}/v1/realtime/calls"
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(
+            url, params={"region": region}, content=await client.offer(), headers={"content-type": "application/sdp"}
+        )
+    assert answer.status_code == 201, answer.text
+    await client.accept(answer.text)
+    await client.connected()
+    return client, uuid.UUID(answer.headers["location"].rpartition("/")[2])
 
 
 async def packets(path: Path, session: uuid.UUID | None = None) -> dict[str, list[dict[str, Any]]]:

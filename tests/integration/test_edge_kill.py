@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from sidetone.settings import Settings
-from tests.integration.role_tools import packets, ready, role
+from tests.integration.role_tools import call, packets, ready, role
 from tests.integration.stack_tools import settings_in
 from tests.integration.transceiver_tools import Client, until
 
 SECOND = 50
 """Packets of 20 ms."""
-
-
-async def call(settings: Settings, region: str) -> tuple[Client, uuid.UUID]:
-    client = Client()
-    url = f"http://{settings.signalling_host}:{settings.signalling_port}/v1/realtime/calls"
-    async with httpx.AsyncClient() as http:
-        answer = await http.post(
-            url, params={"region": region}, content=await client.offer(), headers={"content-type": "application/sdp"}
-        )
-    assert answer.status_code == 201, answer.text
-    await client.accept(answer.text)
-    await client.connected()
-    return client, uuid.UUID(answer.headers["location"].rpartition("/")[2])
 
 
 async def sent(client: Client) -> int:
@@ -65,7 +48,7 @@ async def test_the_call_goes_on_and_the_gap_is_in_the_facts(tmp_path: Path) -> N
     arrived = [row["ext_seq"] for row in inner]
     lost = sum(row["newly_lost"] for row in inner)
     assert lost == max(arrived) - min(arrived) + 1 - len(set(arrived)), "newly_lost is what did not arrive"
-    assert lost >= sent_ready - sent_before - 2, "what was sent while there was no edge is lost"
+    assert lost >= 0.9 * (sent_ready - sent_before), "what was sent while there was no edge is lost"
     assert lost <= sent_ready - sent_before + SECOND, "and no more than a second's worth after it was back"
     assert sent_after > sent_ready
     # What the transceiver got, the edges saw, but for what died in the first one's memory.
