@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaTopicPartition
@@ -43,6 +43,8 @@ SESSION_TIMEOUT_MS: Final = 10_000
 MAX_POLL_INTERVAL_MS: Final = 300_000
 """So is one that does not fetch: inserts run off the loop, but a range is finished before the next fetch."""
 
+_STOP_S: Final = 2.0
+
 _FENCED = (CommitFailedError, IllegalGenerationError, IllegalStateError, RebalanceInProgressError, UnknownMemberIdError)
 
 
@@ -71,6 +73,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._max_poll_interval_ms = max_poll_interval_ms
         self._generation = 0
         self._assigned = asyncio.Event()
+        self._fallen_out = False
         self._fetched: deque[Message] = deque()
         self._commits: set[asyncio.Task[None]] = set()
         self._consumer: AIOKafkaConsumer | None = None
@@ -90,17 +93,12 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def fetch(self, *, max_bytes: int, timeout_s: float) -> list[Message]:
         """Return the next messages of the assigned partitions; see the port."""
         deadline = time.monotonic() + timeout_s
+        if self._fallen_out:
+            await self._join_anew()
         while not self._fetched:
             left_ms = max(0, int((deadline - time.monotonic()) * 1000))
             generation = self._generation
-            try:
-                batches = await self._joined.getmany(timeout_ms=left_ms)
-            except KafkaOffsetOutOfRangeError as error:
-                raise await self._overtaken(error) from error
-            except KafkaError as error:
-                raise LogUnavailableError(
-                    f"Kafka did not answer the fetch ({type(error).__name__}: {error})"
-                ) from error
+            batches = await self._poll(left_ms)
             if generation == self._generation:
                 for batch in batches.values():
                     self._fetched.extend(from_kafka(record) for record in batch)
@@ -110,6 +108,22 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         for _ in taken:
             self._fetched.popleft()
         return taken
+
+    async def _poll(self, timeout_ms: int) -> dict[KafkaTopicPartition, list[Any]]:
+        try:
+            batches: dict[KafkaTopicPartition, list[Any]] = await self._joined.getmany(timeout_ms=timeout_ms)
+        except KafkaOffsetOutOfRangeError as error:
+            raise await self._overtaken(error) from error
+        except KafkaError as error:
+            raise LogUnavailableError(f"Kafka did not answer the fetch ({type(error).__name__}: {error})") from error
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # Not this task: aiokafka cancels its heartbeat while that leaves the group (the poll limit has passed), and
+            # its coordination dies of it for good.
+            self._fallen_out = True
+            await self._join_anew()
+        return batches
 
     async def seek(self, where: TopicPartition, offset: int) -> None:
         """Make `offset` the next message of a partition."""
@@ -167,6 +181,31 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
 
     async def __aenter__(self) -> Self:
         """Join the group and wait for the first assignment."""
+        await self._join()
+        return self
+
+    async def _join_anew(self) -> NoReturn:
+        """Replace a consumer that fell out of the group.
+
+        Raises:
+            FencedError: it is in the group again, at positions that another member may have moved.
+            LogUnavailableError: it cannot be now; the next fetch tries again.
+
+        """
+        consumer, self._consumer = self._consumer, None
+        self._generation += 1
+        self._fetched.clear()
+        self._assigned.clear()
+        if consumer is not None:
+            stopping = asyncio.ensure_future(consumer.stop())
+            await asyncio.wait({stopping}, timeout=_STOP_S)
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)  # what is left of it may fail as it likes
+        await self._join()
+        self._fallen_out = False
+        raise FencedError(f"this member fell out of {self._group} and has joined it again")
+
+    async def _join(self) -> None:
         consumer = AIOKafkaConsumer(
             **self._arguments,
             group_id=self._group,
@@ -192,7 +231,6 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         except BaseException:
             await self.aclose()
             raise
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Leave the group."""

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from bench.facts import START_NS, record, sample
 from collector import Collector, CollectorConfig, Progress, Stage, migrate, store_clients
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
+from eventlog.port import FencedError, Message
 from eventlog.schema import PACKET, TURN
 from eventlog.topics import declared
 from tests.integration.collector_tools import Store, differences, empty, from_here, running_store, until
@@ -139,3 +141,24 @@ async def test_a_collector_that_joins_late_takes_no_commit_of_work_planned_befor
     await log.aclose()
     assert first.stages[Stage.FENCED] >= 1
     assert differences(client, {PACKET.name: batches}) == {}
+
+
+async def test_a_member_whose_coordination_died_joins_again(kafka_bootstrap: str) -> None:
+    """aiokafka's dies for good if the poll limit passes while it joins; seen with a store that stood still."""
+    log = KafkaEventLog(KafkaConnection(kafka_bootstrap), declared(partitions=2, replication=1))
+    config = CollectorConfig(group=f"rebalance-{uuid.uuid4().hex}", topics=(PACKET.topic,))
+    await from_here(log, config)
+    async with log.subscribe(config.group, config.topics) as member:
+        before = member.generation
+        coordinator: Any = member._consumer._coordinator  # type: ignore[union-attr]
+        coordinator._coordination_task.cancel()  # as it is when it cancels itself
+        await asyncio.wait({coordinator._coordination_task})
+        with pytest.raises(FencedError, match="fell out of"):
+            await member.fetch(max_bytes=1, timeout_s=0.1)
+        assert member.generation > before
+        await log.append([record(PACKET, sample(PACKET, 3, np.random.default_rng(5)), source="late", sequence=0)])
+        found: list[Message] = []
+        while not found:
+            found = await member.fetch(max_bytes=1, timeout_s=1)
+        assert found[0].headers["ce_source"] == "late"
+    await log.aclose()

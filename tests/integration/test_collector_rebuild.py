@@ -154,24 +154,31 @@ async def test_a_range_that_is_stored_but_not_committed_comes_back(
         if progress.stage is Stage.INSERTED and progress.block is not None and progress.block.table == "chunks":
             raise RuntimeError("crash")
 
+    replayed: list[int] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.stage is Stage.TAKEN_OVER:
+            replayed.append(progress.count)
+
+    def ledger() -> int:
+        return int(str(client.command("SELECT count() FROM sidetone.chunks")))
+
     for rebuilds in (
         (["packets"], ["turns"]),
         (["region_1s"],),
-        (["packets_1m"], ["region_1m"]),
-        (["turns", "packets"],),
+        (["packets_1m"], ["turns"]),
     ):
         await source.append(log, 12)
-        ledger = client.command("SELECT count() FROM sidetone.chunks")
+        before = ledger()
         with pytest.raises(RuntimeError, match="crash"):
             await Collector(log, clients, config, observers=[crash]).drain()
-        assert client.command("SELECT count() FROM sidetone.chunks") > ledger
+        assert ledger() > before
         for names in rebuilds:
             await rebuild(log, clients, names, config)
         assert differences(client, source.rows)
-        replayed: list[int] = []
-        watch = replayed.append
-        await Collector(log, clients, config, observers=[lambda p, watch=watch: watch(p.count)]).drain()
-        assert any(replayed)
+        replayed.clear()
+        await Collector(log, clients, config, observers=[watch]).drain()
+        assert sum(replayed)
         assert differences(client, source.rows) == {}
 
 

@@ -67,7 +67,7 @@ def test_every_table_remembers_the_same_number_of_inserts() -> None:
 
 
 def test_every_statement_can_be_repeated() -> None:
-    changes = (" IF NOT EXISTS ", " IF EXISTS ", "MODIFY COLUMN", "MODIFY QUERY")
+    changes = (" IF NOT EXISTS ", " IF EXISTS ", "MODIFY COLUMN", "MODIFY QUERY", "RENAME ")
     assert all(any(change in s for change in changes) for s in STATEMENTS)
 
 
