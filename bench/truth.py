@@ -18,7 +18,7 @@ import json
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,9 @@ from voice.netem import PROFILES
 SEED: Final = 1
 STORE_STOPS_AFTER: Final = 3
 """`stops` of the last part of the stack before the store."""
+
+PATIENCE_S: Final = 60.0
+"""How long the last facts may take into the store."""
 
 EVER: Final = {"from": "now-1d", "to": "now+1h"}
 
@@ -85,6 +88,7 @@ def figures(
         "turns": told.graded,
         "matched": told.matched,
         "missed": told.missed,
+        "methods": Counter(row["method"] or "none" for row in turns),
         "latency_error_ms": told.error_ms,
         "latency_bias_ms": told.bias_ms,
         "estimate_error_ms": estimated.error_ms,
@@ -118,9 +122,10 @@ async def _measure(
     async with Stack(settings, dashboard=False, report=lambda line: print(line, file=sys.stderr)) as stack:
         await stack.start()
         calls = await _calls(settings, parallel, rounds, networks)
-        await stack.stop(up_to=STORE_STOPS_AFTER)
         client = analytics.connect(settings.store_host, settings.store_port)
         try:
+            await _stored(client, {call["session_id"] for call in calls if call["session_id"] is not None})
+            await stack.stop(up_to=STORE_STOPS_AFTER)
             turns = analytics.run(client, "turns_latency", EVER).records()
             heard = analytics.run(client, "listener_latency", EVER).records()
             errors = analytics.run(client, "turn_errors", EVER | {"limit": 1_000_000}).records()
@@ -128,6 +133,16 @@ async def _measure(
             client.close()
     by_turn = {(row["session_id"], row["turn_id"]): row for row in turns}
     return calls, [by_turn[row["session_id"], row["turn_id"]] | row for row in heard], errors
+
+
+async def _stored(client: Any, sessions: set[str]) -> None:
+    """Wait until the store knows the end of every call; what it does not know by then shows in the figures."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        rows = await asyncio.to_thread(analytics.run, client, "sessions", EVER | {"limit": 100_000})
+        if sessions <= {row["session_id"] for row in rows.records() if row["ended_ns"] is not None}:
+            return
+        await asyncio.sleep(1.0)
 
 
 async def _calls(settings: Settings, parallel: int, rounds: int, networks: Sequence[str]) -> list[dict[str, Any]]:

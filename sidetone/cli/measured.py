@@ -69,8 +69,14 @@ def _from_store(
             if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL_S)
-        turns = analytics.run(client, "listener_latency", _EVER).records()
-        errors = analytics.run(client, "turn_errors", _EVER | {"limit": 100_000}).records()
+        turns, errors = (
+            [
+                row
+                for session in sessions
+                for row in analytics.run(client, question, _EVER | {"session": session}).records()
+            ]
+            for question in ("listener_latency", "turn_errors")
+        )
     except analytics.QuestionError:
         return None  # a store without our tables, or one that went away
     finally:
@@ -79,7 +85,7 @@ def _from_store(
 
 
 def _all_closed(client: Any, sessions: Sequence[str]) -> bool:
-    rows = analytics.run(client, "sessions", _EVER).records()
+    rows = analytics.run(client, "sessions", _EVER | {"limit": 10 * len(sessions) + 100}).records()
     closed = {row["session_id"] for row in rows if row["ended_ns"] is not None}
     return closed.issuperset(sessions)
 

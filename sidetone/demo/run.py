@@ -65,6 +65,8 @@ async def run_demo(
     """
     started = time.monotonic()
     fresh_data_dir(settings)
+    # So that anyone may try beside it what the platform makes of an agent that errs (`sidetone call --list`).
+    settings = settings.model_copy(update={"behaviours": True})
     if settings.log != "kafka":
         return await _run(settings, options, stop, report, on_up, started)
     from sidetone.demo.broker import with_broker  # noqa: PLC0415 - heavy, and of no use with the log in a file

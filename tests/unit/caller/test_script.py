@@ -161,6 +161,14 @@ def test_shipped_scripts_provoke_every_error_that_the_platform_reports() -> None
     assert {expected.error for name in script_names() for expected in built_in(name).expect} == set(ERRORS)
 
 
+def test_the_guide_lists_the_library_as_it_is() -> None:
+    guide = (Path(__file__).parents[3] / "docs/callers.md").read_text()
+    for name in script_names():
+        script = built_in(name)
+        provoked = ", ".join(f"`{one.error}` ({one.turn})" for one in script.expect) or "nothing"
+        assert f"| `{name}` | {script.title} | {provoked} |" in guide
+
+
 def test_a_script_may_ask_of_the_agent_what_a_server_takes() -> None:
     assert AGENT == LIMITS
 
