@@ -53,6 +53,14 @@ def test_hangover_explains_the_late_end_of_webrtcvad() -> None:
     assert last_ms - vad.hangover_ms == pytest.approx(1000, abs=30)
 
 
+@pytest.mark.parametrize("dbov", [-40, -50, -60])
+def test_noise_at_a_calls_start_is_not_speech(dbov: int) -> None:
+    rng = np.random.default_rng(1)
+    noise = (rng.standard_normal((50, FRAME_SAMPLES)) * 32_767 * 10 ** (dbov / 20)).astype(np.int16)
+    vad = WebRtcVad(2)
+    assert not any(vad.is_speech(frame) for frame in noise)
+
+
 def test_energy_has_no_hangover() -> None:
     vad = EnergyVad(-50.0)
     loud, quiet = tone(1000, samples=FRAME_SAMPLES), np.zeros(FRAME_SAMPLES, np.int16)
