@@ -178,8 +178,10 @@ class Settings(BaseSettings):
         description="Key (hex) that signs ufrags, the same on edges and transceivers; made in the data dir if unset.",
     )
 
-    model: Literal["scripted", "echo", "openai_realtime"] = Field(
-        "scripted", description="The voice model that answers."
+    model: str = Field(
+        "scripted",
+        pattern=r"^(scripted|echo|openai_realtime|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="Who answers: `scripted`, `echo`, `openai_realtime`, or a class of yours, `module:Class`.",
     )
     openai_url: str = Field(
         "wss://api.openai.com/v1/realtime",

@@ -1,10 +1,12 @@
-"""Models by name."""
+"""Models by name, and models of others by where their class is."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Final
 
 import numpy as np
@@ -21,7 +23,7 @@ class ModelConfig:
     """Which model answers, and how it is set.
 
     Attributes:
-        name: one of `NAMES`.
+        name: one of `NAMES`, or `module:Class` of a model of somebody else's, made without arguments.
         seed: with a session's own seed, decides everything random that the model does.
         think_median_ms: `scripted`, `echo`: median of the log-normal time from request to first audio.
         think_sigma: standard deviation of the logarithm of that time; 0 makes it constant.
@@ -39,8 +41,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse a name that is not in the catalogue, and times that cannot be."""
-        if self.name not in _MAKERS:
-            raise ValueError(f"there is no voice model {self.name!r}; choose one of {', '.join(NAMES)}")
+        if self.name not in _MAKERS and not _PLACE.fullmatch(self.name):
+            raise ValueError(
+                f"there is no voice model {self.name!r}; choose one of {', '.join(NAMES)} or a class, module:Class"
+            )
         if self.think_median_ms < 0 or self.think_sigma < 0 or not 0 <= self.token_share <= 1:
             raise ValueError("a model's think time must not be negative, and token_share lies within 0 … 1")
 
@@ -63,9 +67,11 @@ def create(config: ModelConfig, session_seed: int, application: Application | No
     """Make the model of one call; without an application only to see that it can be made.
 
     Raises:
-        ModelError: it needs a key, and there is none.
+        ModelError: it needs a key, and there is none; or there is no such class.
 
     """
+    if config.name not in _MAKERS:
+        return _imported(config.name)
     rng = np.random.default_rng((config.seed, session_seed))
     return _MAKERS[config.name](config, rng, application)
 
@@ -73,6 +79,15 @@ def create(config: ModelConfig, session_seed: int, application: Application | No
 def environment_key() -> str | None:
     """Return the key for OpenAI's API; from the environment only, so that no file or fact ever has it."""
     return os.environ.get("SIDETONE_OPENAI_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
+
+
+def _imported(name: str) -> VoiceModel:
+    module, _, of = name.partition(":")
+    try:
+        made: VoiceModel = getattr(import_module(module), of)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ModelError(f"the voice model {name} cannot be made: {error}") from error
+    return made
 
 
 def _openai(config: ModelConfig, _rng: np.random.Generator, application: Application | None) -> VoiceModel:
@@ -84,6 +99,8 @@ def _openai(config: ModelConfig, _rng: np.random.Generator, application: Applica
         raise ModelError("this call needs a key for the model: send it as a bearer token")
     return OpenAIRealtimeModel(config.openai, key, application.session if application else None)
 
+
+_PLACE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 _MAKERS: Final[dict[str, Callable[[ModelConfig, np.random.Generator, Application | None], VoiceModel]]] = {
     "openai_realtime": _openai,
