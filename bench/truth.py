@@ -87,6 +87,7 @@ def figures(
         "failed_calls": len(calls) - len(good),
         "turns": told.graded,
         "matched": told.matched,
+        "continued": told.continued,
         "missed": told.missed,
         "methods": Counter(row["method"] or "none" for row in turns),
         "latency_error_ms": told.error_ms,

@@ -61,6 +61,8 @@ class Comparison:
     Attributes:
         heard: answers that the callers heard.
         matched: of them found among the platform's turns.
+        continued: of them a further stretch of a turn that was found already: the caller spoke over the agent, which
+            drew breath and went on.
         missed: of them not found.
         unheard: the platform's answered turns, in the callers' sessions, that no caller heard.
         graded: matches where both sides know the latency.
@@ -72,6 +74,7 @@ class Comparison:
 
     heard: int
     matched: int
+    continued: int
     missed: int
     unheard: int
     graded: int
@@ -98,19 +101,23 @@ def compare(calls: Iterable[Mapping[str, Any]], turns: Iterable[Mapping[str, Any
     for turn in turns:
         if turn["agent_audio_started_ns"] is not None:
             sessions.setdefault(str(turn["session_id"]), []).append(turn)
-    heard = answered = 0
+    heard = answered = continued = 0
     matches: list[Match] = []
     for call in calls:
         session = sessions.get(str(call["session_id"]), [])
         heard += len(call["answers"])
         answered += len(session)
-        matches += match_call(call, session)
+        found = match_call(call, session)
+        matches += found
+        rest = set(range(len(call["answers"]))) - {match.answer for match in found}
+        continued += sum(any(_apart_ns(call["answers"][index], turn) is not None for turn in session) for index in rest)
     errors = sorted(match.error_ms for match in matches if match.error_ms is not None)
     sizes = sorted(abs(error) for error in errors)
     return Comparison(
         heard=heard,
         matched=len(matches),
-        missed=heard - len(matches),
+        continued=continued,
+        missed=heard - len(matches) - continued,
         unheard=answered - len(matches),
         graded=len(errors),
         error_ms={"p50": quantile(sizes, 0.5), "p95": quantile(sizes, 0.95), "max": quantile(sizes, 1.0)},

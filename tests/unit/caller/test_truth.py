@@ -56,6 +56,7 @@ def test_latencies_of_matched_turns_are_compared() -> None:
     assert result.to_dict() == {
         "heard": 2,
         "matched": 2,
+        "continued": 0,
         "missed": 0,
         "unheard": 0,
         "graded": 2,
@@ -82,6 +83,12 @@ def test_turn_numbers_do_not_decide_what_belongs_together() -> None:
     calls = [call("a", (0, 1000, 1800, 4000), (5000, 6000, 6900, 9000))]
     turns = [turn("a", 9, 6000, 6850), turn("a", 4, 1000, 1750)]
     assert [(match.answer, match.turn_id) for match in compare(calls, turns).matches] == [(0, 4), (1, 9)]
+
+
+def test_a_second_stretch_of_one_answer_is_not_missed() -> None:
+    [broken] = [call("a", (0, 1000, 1800, 2500), (1900, 2400, 2700, 4000))]
+    result = compare([broken], [turn("a", 1, 1000, 1750, agent_audio_stopped_ns=at(3950))])
+    assert (result.matched, result.continued, result.missed) == (1, 1, 0)
 
 
 def test_no_answer_and_no_turn_is_matched_twice() -> None:
