@@ -38,7 +38,7 @@ WHOLE_NUMBER: Final = 7
 """Digits from which a dictated number may be over: the shortest subscriber number of the North American plan."""
 
 BACKCHANNELS: Final = _words(
-    "yeah yes yep yup okay ok right sure mm mhm mmhm hmm uh huh uhuh ah oh i see great good alright exactly cool "
+    "yeah yes yep yup okay ok right sure mm hm mhm mmhm hmm uh huh uhuh ah oh i see great good alright exactly cool "
     "got it true wow really nice"
 )
 
