@@ -7,6 +7,7 @@ What else an application written for that API needs is here, too: the form with 
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from relay.client_secrets import PATH as CLIENT_SECRETS
 from relay.client_secrets import add_client_secrets
 from relay.ephemeral import EphemeralKeyError, EphemeralKeys
 from relay.models import ModelError
+from relay.regions import AUTO, Board, client_of, make_router, ordered
 from relay.signalling import SDP, application_of, read_offer
 from relay.transceiver import BusyError, OfferError, Transceiver, UnknownRegionError
 from relay.transceiver.behaviour import HEADER, BehaviourError
@@ -78,12 +80,14 @@ def create_app(
         )
     registry = CollectorRegistry()
     registry.register(transceiver.counters)
-    _add_signalling(app, transceiver, keys, own_token)
+    board = Board()
+    _add_signalling(app, transceiver, board, keys, own_token)
     _add_problems(app)
     if keys is not None:
         add_client_secrets(app, transceiver.config.model, keys, own_token)
     _add_health(app, transceiver, registry)
     _add_page(app, transceiver)
+    app.include_router(make_router(transceiver, board))
     return app
 
 
@@ -113,14 +117,23 @@ def _is_call(path: str) -> bool:
     return any(path == one or path.startswith(f"{one}/") for one in (CALLS, WHIP))
 
 
-def _add_signalling(app: FastAPI, transceiver: Transceiver, keys: EphemeralKeys | None, own_token: str | None) -> None:
+def _way_in(request: Request, transceiver: Transceiver, board: Board) -> dict[str, Any]:
+    region = request.query_params.get("region")
+    rtts = board.rtts(client_of(request), time.monotonic())
+    prefer = [edge.name for edge in ordered(transceiver.edges, rtts)] if rtts else []
+    return {"region": None if region == AUTO else region, "prefer": prefer if region else []}
+
+
+def _add_signalling(
+    app: FastAPI, transceiver: Transceiver, board: Board, keys: EphemeralKeys | None, own_token: str | None
+) -> None:
     async def call(request: Request) -> Response:
         offer, session = await read_offer(request)
         application = application_of(request, session, keys, own_token)
         try:
             answer = await transceiver.answer(
                 offer,
-                region=request.query_params.get("region"),
+                **_way_in(request, transceiver, board),
                 attributes=_attributes(request),
                 behaviour=request.headers.get(HEADER),
                 application=application,

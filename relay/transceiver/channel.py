@@ -131,8 +131,7 @@ def _parse(message: str | bytes) -> dict[str, Any]:
         parsed = json.loads(message)
     except (ValueError, RecursionError) as error:
         raise BadMessageError("not JSON") from error
-    kind = parsed.get("type") if isinstance(parsed, dict) else None
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("type"), str) or parsed["type"] not in _KINDS:
         raise BadMessageError("not a message of ours")
     return parsed
 

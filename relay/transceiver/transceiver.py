@@ -8,7 +8,8 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from platform import python_version
@@ -20,6 +21,7 @@ from eventlog.ids import RANDOM_BYTES, uuid7
 from relay import opus
 from relay.models import Application, ModelError, create
 from relay.transceiver.behaviour import BehaviourError, behaving
+from relay.transceiver.checks import Checks
 from relay.transceiver.clock import PlayoutClock
 from relay.transceiver.config import EdgeAddress, TransceiverConfig
 from relay.transceiver.counters import Counters
@@ -66,6 +68,11 @@ class Transceiver:
         self._shared: Shared | None = None
         self._opened = 0
         self._draining = False
+        self._checks = Checks(
+            self._demux,
+            config.header_keys[0],
+            lambda random: mint(config.code, config.ufrag_key, config.ufrag_key_id, random),
+        )
         for edge in config.edges:
             self.add_edge(edge)
 
@@ -124,6 +131,7 @@ class Transceiver:
         offer_sdp: str,
         *,
         region: str | None = None,
+        prefer: Sequence[str] = (),
         attributes: Mapping[str, str] | None = None,
         behaviour: str | None = None,
         application: Application | None = None,
@@ -133,6 +141,7 @@ class Transceiver:
         Args:
             offer_sdp: the client's offer.
             region: by which it shall enter; None: the first edge's.
+            prefer: names of edges, the best first; the first of the region is taken, else its least busy one.
             attributes: written on the session's `offered` fact. `consent` = `audio` consents to keeping the audio.
             application: what the application brings: a session, a key for the model.
             behaviour: how the caller asks its agent to behave (`relay.transceiver.behaviour`), if it does.
@@ -147,7 +156,7 @@ class Transceiver:
         """
         shared = self._running()
         try:
-            edge = self._edge(region)
+            edge = self._edge(region, prefer)
             offer = read_offer(offer_sdp)
             self._require_line()
             config = behaving(self.config, behaviour)
@@ -216,10 +225,18 @@ class Transceiver:
         if len(self._sessions) >= self.config.max_sessions:
             raise BusyError(f"all {self.config.max_sessions} lines are taken; try again in a few seconds")
 
-    def _edge(self, region: str | None) -> EdgeAddress:
-        for edge in self._edges.values():
-            if region in (None, edge.region):
-                return edge
+    def offer_check(self, edge: EdgeAddress) -> dict[str, str | int] | None:
+        """Return a check by which a client learns how far it is through an edge (`relay.transceiver.checks`)."""
+        return self._checks.offer(edge, self._running().wire.send)
+
+    def _edge(self, region: str | None, prefer: Sequence[str]) -> EdgeAddress:
+        first = self._edges.get(prefer[0]) if prefer else next(iter(self._edges.values()), None)
+        wanted = region or (first.region if first else None)
+        of_region = [edge for edge in self._edges.values() if edge.region == wanted]
+        if of_region:
+            busy = Counter(session.edge.name for session in self._sessions.values())
+            order = {name: n for n, name in enumerate(prefer)}
+            return min(of_region, key=lambda edge: (order.get(edge.name, len(order)), busy[edge.name]))
         known = ", ".join(sorted({edge.region for edge in self._edges.values()})) or "none"
         raise UnknownRegionError(f"no edge serves region {region!r}; there are: {known}")
 
