@@ -13,6 +13,8 @@ from sidetone.cli import output
 from sidetone.cli.options import Json
 from sidetone.settings import Settings, SettingsError, load
 
+AUTO = "auto"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -27,7 +29,10 @@ def call(
     url: Annotated[str | None, typer.Option(help="Signalling server; this machine's if left out.")] = None,
     calls: Annotated[int, typer.Option(help="Calls at once.", min=1, max=200)] = 1,
     seconds: Annotated[float, typer.Option(help="Length of a call; 0 calls again and again until Ctrl-C.", min=0)] = 30,
-    region: Annotated[list[str] | None, typer.Option(help="Region to call; with --network once per route.")] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="Region to call, or auto for the nearest by round trip; with --network once per route."),
+    ] = None,
     network: Annotated[list[str] | None, typer.Option(help="Network to be on, such as hotel-wifi.")] = None,
     speech: Annotated[
         list[Path] | None, typer.Option(help="A recording to say, of a real person say; may be repeated.", exists=True)
@@ -56,19 +61,24 @@ def call(
     for name in networks:
         if name not in PROFILES:
             raise SettingsError(f"there is no network {name!r}; there are: {', '.join(PROFILES)}")
+    server = url or f"http://{settings.signalling_host}:{settings.signalling_port}"
+    token = settings.token.get_secret_value() if settings.token else None
     regions = region or [settings.edges[0].region]
+    if AUTO in regions:
+        nearest = _nearest(server, token)
+        regions = [nearest if name == AUTO else name for name in regions]
     if len(regions) != len(networks) and min(len(regions), len(networks)) > 1:
         raise SettingsError(f"{len(regions)} --region and {len(networks)} --network do not pair up")
     routes = [(regions[i % len(regions)], networks[i % len(networks)]) for i in range(max(len(regions), len(networks)))]
     config = FleetConfig(
-        signalling_url=url or f"http://{settings.signalling_host}:{settings.signalling_port}",
+        signalling_url=server,
         calls=calls,
         regions=routes,
         seed=seed,
         seconds=seconds,
         scripts=script or EVERYDAY,
         speech=speech or [],
-        token=settings.token.get_secret_value() if settings.token else None,
+        token=token,
     )
     process.settle_memory()
     report = asyncio.run(_called(config))
@@ -80,6 +90,23 @@ def call(
         _show(report)
     if all(one["error"] for one in report["calls"]):
         raise typer.Exit(1)
+
+
+def _nearest(server: str, token: str | None) -> str:
+    """Measure the way through every edge; the region of the nearest."""
+    from relay.caller.regions import RegionsError, nearest  # noqa: PLC0415
+
+    try:
+        ways = asyncio.run(nearest(server, token))
+    except RegionsError as error:
+        raise SettingsError(str(error)) from None
+    for way in ways:
+        heard = "no answer" if way.rtt_ms is None else f"{way.rtt_ms:.1f} ms"
+        output.note(f"edge {way.edge} in {way.region}: {heard}")
+    reached = [way for way in ways if way.rtt_ms is not None]
+    if not reached:
+        raise SettingsError(f"no edge that {server} names answers; is one running, and its UDP port open?")
+    return reached[0].region
 
 
 def _titles(scripts: list[str] | None) -> dict[str, str]:

@@ -57,10 +57,14 @@ def test_a_script_of_ones_own_beside_what_the_platform_measured(tmp_path: Path) 
     settings = settings_in(tmp_path / "data").model_copy(update={"behaviours": True})
     with running(["up", "--no-dashboard"], settings.as_environment()) as stack:
         wait_for_line(stack, "Ctrl-C ends everything")
-        ran = one_call(tmp_path, FORSAKEN, "--network", "lte-good", "--json", **settings.as_environment())
+        ran = one_call(
+            tmp_path, FORSAKEN, "--region", "auto", "--network", "lte-good", "--json", **settings.as_environment()
+        )
         interrupt(stack)
     assert ran.returncode == 0, ran.stderr
     [call] = json.loads(ran.stdout)["calls"]
+    assert call["region"] in {edge.region for edge in settings.edges}
+    assert ran.stderr.count("edge ") == len(settings.edges)
     assert call["platform"]["source"] == STORE
     assert [turn["response_ms"] for turn in call["platform"]["turns"]] == [None]
     found = sorted((error["turn"], error["kind"]) for error in call["platform"]["errors"])
