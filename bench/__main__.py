@@ -12,7 +12,7 @@ import sys
 
 import bench
 
-_NOT_BENCHMARKS = ("__main__", "harness", "listeners", "session_peers", "truth_calls")
+_NOT_BENCHMARKS = ("__main__", "harness", "listeners", "session_peers", "soak", "truth_calls")
 
 
 def main() -> None:

@@ -104,9 +104,11 @@ class Ours:
         return (await self._transceiver.answer(offer)).sdp
 
     def figures(self) -> Mapping[str, list[float] | int]:
-        """Count ticks by lateness, and what was skipped or starved."""
+        """Count ticks by lateness, what was skipped or starved, and what is held now."""
         counters = self._transceiver.counters
         return {
+            "sessions": counters.sessions,
+            "tasks": len(asyncio.all_tasks()),
             "lateness": list(counters.lateness_counts),
             "skipped": counters.skipped_ticks,
             "underruns": counters.underruns,
