@@ -8,6 +8,9 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 DETECTIONS: Final = ("own", "server_vad", "semantic_vad")
+DEPTH: Final = 4
+"""`audio`, `input`, `turn_detection` and a field of it: no object of a session lies deeper that is merged."""
+
 _PCM: Final = {"type": "audio/pcm", "rate": 24_000}
 _OURS: Final = {"create_response": False, "interrupt_response": False}
 
@@ -76,7 +79,7 @@ def sanitised(wishes: Mapping[str, Any], *, own_endpointing: bool) -> dict[str, 
     """
     result = {name: value for name, value in wishes.items() if name not in ("model", "id", "object", "expires_at")}
     result["type"] = "realtime"
-    audio = wishes.get("audio")
+    audio = result.pop("audio", None)
     if isinstance(audio, Mapping):
         heard, said = audio.get("input"), audio.get("output")
         kept: dict[str, Any] = {}
@@ -91,12 +94,13 @@ def sanitised(wishes: Mapping[str, Any], *, own_endpointing: bool) -> dict[str, 
     return result
 
 
-def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a session with an update's fields in it: objects are merged, anything else is replaced."""
+def merged(old: Mapping[str, Any], new: Mapping[str, Any], depth: int = DEPTH) -> dict[str, Any]:
+    """Return a session with an update's fields in it: objects are merged to a depth, anything else is replaced."""
     result = dict(old)
     for name, value in new.items():
         known = result.get(name)
-        result[name] = merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+        both = isinstance(known, Mapping) and isinstance(value, Mapping) and depth > 1
+        result[name] = merged(known, value, depth - 1) if both else value  # type: ignore[arg-type]
     return result
 
 

@@ -20,7 +20,7 @@ class ScriptedModel(Model):
         self,
         rng: np.random.Generator,
         *,
-        clips: Sequence[Pcm] | None = None,
+        clips: Sequence[tuple[str, Pcm]] | None = None,
         think_median_ms: float = 350.0,
         think_sigma: float = 0.35,
         token_share: float = 0.6,
@@ -33,14 +33,15 @@ class ScriptedModel(Model):
 
     async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Say the turn's clip."""
-        clip = self._clips[self._order[turn_id % len(self._clips)]]
-        async for output in self._thinker.answer(clip):
+        text, pcm = self._clips[self._order[turn_id % len(self._clips)]]
+        async for output in self._thinker.answer(pcm, text):
             yield output
 
 
 @cache
-def _stock() -> tuple[Pcm, ...]:
-    """Load the agent's clips once per process."""
+def _stock() -> tuple[tuple[str, Pcm], ...]:
+    """Load the agent's clips, words and sound, once per process."""
     from relay import speech  # noqa: PLC0415 - the clips are read from disk only where they are spoken
 
-    return tuple(speech.load(name).pcm for name in sorted(speech.names("agent_")))
+    clips = [speech.load(name) for name in sorted(speech.names("agent_"))]
+    return tuple((clip.text, clip.pcm) for clip in clips)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 
-from relay.models.protocol import Audio, FirstToken, ModelOutput, Pcm
+from relay.models.protocol import Audio, FirstToken, ModelOutput, Pcm, Transcript
 
 
 class Thinker:
@@ -19,10 +19,12 @@ class Thinker:
         self._sigma = sigma
         self._token_share = token_share
 
-    async def answer(self, pcm: Pcm) -> AsyncGenerator[ModelOutput]:
-        """Wait, name the first token, wait, and yield the audio whole."""
+    async def answer(self, pcm: Pcm, text: str = "") -> AsyncGenerator[ModelOutput]:
+        """Wait, name the first token, wait, and yield the words, if they are known, and the audio whole."""
         think_s = self._median_s * float(np.exp(self._sigma * self._rng.standard_normal()))
         await asyncio.sleep(think_s * self._token_share)
         yield FirstToken()
         await asyncio.sleep(think_s * (1 - self._token_share))
+        if text:
+            yield Transcript(text)
         yield Audio(pcm)

@@ -81,8 +81,12 @@ class EventsChannel:
             self._counters.messages["bad"] += 1
             self._on_bad(str(error))
             return
+        try:
+            self._on_event(event)
+        except RecursionError:  # nested as deep as a parser takes, which nothing honest is
+            self._counters.messages["bad"] += 1
+            return
         self._counters.messages["taken"] += 1
-        self._on_event(event)
 
     def _send(self, text: str) -> None:
         channel = self._channel

@@ -91,7 +91,7 @@ async def test_turns_are_told_as_events_of_the_api(tmp_path: Path) -> None:
         await application.heard_of("output_audio_buffer.started", 2)
         await application.heard_of("output_audio_buffer.stopped")
         await application.close()
-    assert application.kinds()[:9] == [
+    assert application.kinds()[:12] == [
         "session.created",
         "input_audio_buffer.speech_started",
         "input_audio_buffer.speech_stopped",
@@ -101,6 +101,9 @@ async def test_turns_are_told_as_events_of_the_api(tmp_path: Path) -> None:
         "response.created",
         "response.output_item.added",
         "conversation.item.added",
+        "response.content_part.added",
+        "response.output_audio_transcript.delta",
+        "output_audio_buffer.started",
     ]
     done = [event["response"]["status"] for event in application.events if event["type"] == "response.done"]
     assert done[0] == "cancelled"
@@ -110,6 +113,9 @@ async def test_turns_are_told_as_events_of_the_api(tmp_path: Path) -> None:
     started = next(e for e in application.events if e["type"] == "input_audio_buffer.speech_started")
     committed = next(e for e in application.events if e["type"] == "input_audio_buffer.committed")
     assert started["item_id"] == committed["item_id"]
+    words = [event["transcript"] for event in application.events if event["type"].endswith("transcript.done")]
+    assert all(len(text.split()) > 3 for text in words)
+    assert len(words) == 2
     assert len({event["event_id"] for event in application.events}) == len(application.events)
 
 

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.models.openai_answer import RATE, Answer
+from relay.models.openai_link import Endpoint
+from relay.models.openai_session import OpenAIConfig, merged, sanitised, session_of
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"url": "https://api.openai.com/v1/realtime"},
+        {"url": "wss://user:password@host/"},
+        {"url": "wss://"},
+        {"turn_detection": "guess"},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"URL|turn detection"):
+        OpenAIConfig(**settings)
+
+
+def test_urls_are_made_of_the_one_that_is_set() -> None:
+    config = OpenAIConfig(url="wss://host:1/v1/realtime?api-version=7", model="a model")
+    assert config.full_url == "wss://host:1/v1/realtime?api-version=7&model=a+model"
+    assert config.http_url == "https://host:1/v1/realtime"
+
+
+def test_endpoint_does_not_show_its_key() -> None:
+    assert "sk-1" not in repr(Endpoint("wss://host", "sk-1")) + str(Endpoint("wss://host", "sk-1"))
+
+
+FIELDS = st.sampled_from(["audio", "input", "output", "format", "turn_detection", "type", "create_response", "model"])
+WISHES = st.dictionaries(
+    FIELDS, st.recursive(JSON, lambda inner: st.dictionaries(FIELDS, inner, max_size=4)), max_size=5
+)
+
+
+@given(wishes=WISHES)
+@pytest.mark.parametrize("own", [True, False])
+def test_no_wish_changes_the_media_path(wishes: dict[str, Any], own: bool) -> None:
+    config = OpenAIConfig(turn_detection="own" if own else "server_vad")
+    session = session_of(config, wishes)
+    assert session["type"] == "realtime"
+    assert session["audio"]["input"]["format"] == session["audio"]["output"]["format"]
+    assert session["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24_000}
+    detection = session["audio"]["input"]["turn_detection"]
+    assert detection is None if own else not (detection["create_response"] or detection["interrupt_response"])
+
+
+def test_servers_detector_takes_the_applications_settings() -> None:
+    wish = {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}}}}
+    kept = sanitised(wish, own_endpointing=False)["audio"]["input"]["turn_detection"]
+    assert kept == {
+        "type": "semantic_vad",
+        "eagerness": "high",
+        "create_response": False,
+        "interrupt_response": False,
+    }
+
+
+def test_update_replaces_what_it_names_and_nothing_else() -> None:
+    old = {"a": {"b": 1, "c": [1, 2]}, "d": 5}
+    assert merged(old, {"a": {"c": [3]}, "e": None}) == {"a": {"b": 1, "c": [3]}, "d": 5, "e": None}
+    assert old == {"a": {"b": 1, "c": [1, 2]}, "d": 5}
+
+
+def audio_event(item: str, ms: int) -> dict[str, Any]:
+    pcm = base64.b64encode(bytes(2 * RATE * ms // 1000)).decode()
+    return {"item_id": item, "content_index": 0, "delta": pcm}
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.floats(0, 3_000))
+def test_cut_keeps_exactly_what_was_heard(tenths: list[int], heard_ms: float) -> None:
+    answer = Answer("sidetone_1", 1)
+    answer.begin("resp_1")
+    lengths = {f"item_{number}": 10 * tenth for number, tenth in enumerate(tenths)}
+    for item, ms in lengths.items():
+        answer.take("response.output_item.added", {"item": {"type": "message", "id": item}})
+        answer.take("response.output_audio.delta", audio_event(item, ms))
+    for event in answer.cut(heard_ms):
+        if event["type"] == "conversation.item.delete":
+            lengths[event["item_id"]] = 0
+        else:
+            assert 0 <= event["audio_end_ms"] < lengths[event["item_id"]]
+            lengths[event["item_id"]] = event["audio_end_ms"]
+    kept = sum(lengths.values())
+    assert min(heard_ms, 10 * sum(tenths)) - 1 <= kept <= heard_ms
+    assert answer.cut(heard_ms) == []
