@@ -1,4 +1,4 @@
-"""`python -m bench`: run every benchmark, one after another.
+"""`python -m bench`: run every benchmark, one after another; but not `truth`, whose calls take as long as calls take.
 
 `--json` prints one object with an entry for each; `--rounds N` is handed on to each.
 """
