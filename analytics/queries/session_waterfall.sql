@@ -11,7 +11,7 @@
 -- column uplink_jitter_buffer_ms ms : queueing and receive buffer before the detector hears it; NULL if unmeasured
 -- column vad_hangover_ms ms : until the detector called the end of speech; NULL if unmeasured
 -- column endpoint_wait_ms ms : until the turn was decided to be over; NULL if unmeasured
--- column request_ms ms : until the model was asked; NULL if unmeasured
+-- column request_ms ms : until the model was asked; 0 if it was in advance; NULL if unmeasured
 -- column model_first_audio_ms ms : until its first audio; NULL if unmeasured
 -- column pacing_ms ms : until the first voiced packet left; NULL if unmeasured
 -- column downlink_network_ms ms : transceiver to client, codec's look-ahead included: measured likewise, else half of the round trip; NULL if unmeasured
@@ -54,9 +54,10 @@ SELECT
     if(isNull(t.response_ms) OR isNull(t.buffered_ms), NULL, least(t.buffered_ms, (t.heard - t.stopped) / 1e6)) AS uplink_jitter_buffer_ms,
     if(isNull(t.response_ms), NULL, (t.heard - t.stopped) / 1e6 - ifNull(uplink_jitter_buffer_ms, 0)) AS vad_hangover_ms,
     if(isNull(t.response_ms), NULL, (t.decided - t.heard) / 1e6) AS endpoint_wait_ms,
-    (t.requested - t.decided) / 1e6 AS request_ms,
-    (t.voiced - t.requested) / 1e6 AS model_first_audio_ms,
-    (t.started - t.voiced) / 1e6 AS pacing_ms,
+    -- An answer that was asked for in advance is waited for only from the decision on.
+    if(t.requested < t.decided, 0, (t.requested - t.decided) / 1e6) AS request_ms,
+    if(t.voiced < t.decided, 0, (t.voiced - if(t.requested < t.decided, t.decided, t.requested)) / 1e6) AS model_first_audio_ms,
+    (t.started - if(t.voiced < t.decided, t.decided, t.voiced)) / 1e6 AS pacing_ms,
     if(isNull(h.uplink_ms), w.downlink_ms, h.downlink_ms - ifNull(h.wait_ms, 0)) AS downlink_network_ms,
     if(isNull(h.uplink_ms), w.playout_ms, h.wait_ms) AS playout_ms,
     t.response_ms AS response_ms,
