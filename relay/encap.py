@@ -137,6 +137,8 @@ def read_down(data: bytes | memoryview, keys: Sequence[bytes]) -> Down:
     """
     client, start = _read_client(DOWN, data)
     end = start + SESSION_BYTES
+    if data[1] >> _LEVEL_SHIFT > LEVEL_ID_MAX:
+        raise EncapError(f"there is no header extension {data[1] >> _LEVEL_SHIFT} in the one-byte form")
     return Down(client, bytes(data[start:end]), _verified(data, end, keys), data[1] >> _LEVEL_SHIFT or None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from relay.edge.sampling import Sampling
 from relay.ufrag import check_code, check_keys
@@ -44,6 +45,7 @@ class EdgeConfig:
         host_id: names this host's clock.
         packet_facts: False forwards without recording packets.
         compiled: use the compiled half where it was built; False goes the portable way.
+        flow_map: file in which flows outlive the process; None: they do not.
         probes: measure the way to each transceiver once a second.
         limits: bounds.
         sampling: which packet facts are written.
@@ -62,6 +64,7 @@ class EdgeConfig:
     host_id: str
     packet_facts: bool = True
     compiled: bool = True
+    flow_map: Path | None = None
     probes: bool = True
     limits: Limits = Limits()
     sampling: Sampling = field(default_factory=Sampling)

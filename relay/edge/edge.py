@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
@@ -14,7 +15,8 @@ import structlog
 from relay.edge import wire
 from relay.edge.capture import Capture
 from relay.edge.config import EdgeConfig
-from relay.edge.flows import FlowTable
+from relay.edge.flowmap import FlowMap
+from relay.edge.flows import FlowRefusedError, FlowTable
 from relay.edge.flush import FactSink, Flusher, warm_up
 from relay.edge.io import UdpSocket
 from relay.edge.native import NativeForwarder
@@ -30,6 +32,9 @@ _SLICE_NS: Final = 500_000  # telemetry between two batches of voice
 _SPARING_NS: Final = 20_000_000  # between two slices while telemetry gives way
 _SWEEP_NS: Final = _NS
 _LOG_NS: Final = 10 * _NS
+_SAVE_NS: Final = _NS  # between two writings of the flow map, if flows changed
+_QUIET_NS: Final = 10 * _NS  # a living call is heard from at least every 5 s (RFC 7675, section 5.1)
+_LIVING_NS: Final = _NS // 4  # between two looks whether calls live, while draining
 
 _log = structlog.get_logger("sidetone.edge")
 
@@ -89,12 +94,19 @@ class Edge:
             self._public.close()
             raise
         warm_up(config)
-        self._flows = FlowTable(limits, derive(next(iter(config.keys.values()))))
+        header_key = derive(next(iter(config.keys.values())))
+        self._flows = FlowTable(limits, header_key)
         self._capture = Capture(limits.rows)
         self._router = Router(config, self._flows, self._capture)
         self._flusher = Flusher(config, self._capture, self._flows.owners, emitter)
         self._forwarder = self._make_forwarder()
         self._gauge = Gauge(limits)
+        self._draining = False
+        self._map: FlowMap | None = None
+        self._saved = (0, 0)  # changes of the flow table, and when (monotonic)
+        if config.flow_map is not None:
+            self._map = FlowMap(config.flow_map, header_key)
+            self._restore(self._map)
         self._chores: list[Iterator[None]] = []
         self._next_flush_ns = self._next_sweep_ns = 0
         self._next_probe_ns = time.monotonic_ns() + PROBE_NS
@@ -128,8 +140,14 @@ class Edge:
         """
         self._router.know(transceivers)
 
-    def run(self, stop: threading.Event) -> None:
+    def drain(self) -> None:
+        """Take no new calls from now on; those that live go on. May be called from any thread."""
+        self._draining = True
+
+    def run(self, stop: threading.Event, drain_s: float = 0.0) -> None:
         """Forward until `stop` is set; then hand all captured facts on, close the sockets and return.
+
+        With `drain_s`, calls that live then go on until they end, for so many seconds at most; no new ones are taken.
 
         Meant for a process of its own: while it runs, what exists now is exempt from garbage collection.
         """
@@ -147,9 +165,12 @@ class Edge:
         try:
             while not stop.is_set():
                 self._turn()
+            self._run_dry(drain_s, log)
         finally:
             gc.unfreeze()
             self._chores.append(self._flusher.flush(time.time_ns(), last=True))
+            if self._map is not None:
+                self._chores.append(self._map.save(list(self._flows.by_address.values()), time.time_ns()))
             while self._chores:
                 self._work(until_ns=None)
             self.close()
@@ -157,6 +178,8 @@ class Edge:
 
     def close(self) -> None:
         """Release the sockets. `run` does it; call this only if it never ran."""
+        if self._map is not None:
+            self._map.close()
         self._forwarder.close()
         self._public.close()
         self._internal.close()
@@ -199,12 +222,50 @@ class Edge:
         self._forwarder.turn(0 if self._chores else self._idle_s())
         self._turned_ns = now_ns = time.monotonic_ns()
         pressure = self._gauge.turned(behind=self._forwarder.behind, now_ns=now_ns)
-        self._router.refusing = "overload" if pressure >= Pressure.REFUSE_CALLS else None
+        if self._draining:
+            self._router.refusing = "draining"
+        else:
+            self._router.refusing = "overload" if pressure >= Pressure.REFUSE_CALLS else None
         self._capture.shedding = pressure >= Pressure.SHED_TELEMETRY
         self._plan(now_ns)
         if self._chores and now_ns >= self._next_slice_ns:
             self._next_slice_ns = now_ns + _SPARING_NS if self._capture.shedding else 0
             self._work(until_ns=now_ns + _SLICE_NS)
+
+    def _run_dry(self, drain_s: float, log: structlog.typing.FilteringBoundLogger) -> None:
+        now_ns = time.monotonic_ns()
+        ends_ns, look_ns = now_ns + int(drain_s * _NS), now_ns
+        while now_ns < ends_ns:
+            if now_ns >= look_ns:
+                look_ns = now_ns + _LIVING_NS
+                living = self._flows.living(now_ns, _QUIET_NS)
+                if not living:
+                    return
+                if not self._draining:
+                    self.drain()
+                    log.info("edge draining", living=living, seconds_at_most=drain_s)
+            self._turn()
+            now_ns = time.monotonic_ns()
+
+    def _restore(self, kept: FlowMap) -> None:
+        """Take up the flows of this edge's previous life, unless they are older than a flow may be idle."""
+        entries = kept.load(time.time_ns() - int(self._config.limits.idle_s * _NS))
+        allowed, now_ns = set(self._config.transceivers.values()), time.monotonic_ns()
+        for entry in entries:
+            if entry.transceiver in allowed:
+                with contextlib.suppress(FlowRefusedError):  # bounds may have been lowered since
+                    self._flows.restore(entry, now_ns)
+        if entries:
+            _log.info("flows restored", edge=self._config.name, flows=len(self._flows.by_address), saved=len(entries))
+
+    def _save(self, kept: FlowMap, now_ns: int) -> None:
+        """Keep the flows if they changed; from time to time also if not, as an old map is not believed."""
+        changes, saved_ns = self._saved
+        fresh_ns = int(self._config.limits.idle_s * _NS / 3)
+        if now_ns - saved_ns < (_SAVE_NS if changes != self._flows.changes else fresh_ns):
+            return
+        self._saved = self._flows.changes, now_ns
+        self._chores.append(kept.save(list(self._flows.by_address.values()), time.time_ns()))
 
     def _idle_s(self) -> float:
         return min(_STOP_CHECK_S, max(0.0, (self._next_flush_ns - time.monotonic_ns()) / _NS))
@@ -222,6 +283,8 @@ class Edge:
         if self._config.probes and now_ns >= self._next_probe_ns:
             self._next_probe_ns = now_ns + PROBE_NS
             self._internal.send_batch(self._router.pings(time.time_ns()))
+        if self._map is not None:
+            self._save(self._map, now_ns)
         if now_ns >= self._next_log_ns:
             self._next_log_ns = now_ns + _LOG_NS
             counters = self.counters()

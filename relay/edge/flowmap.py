@@ -1,8 +1,8 @@
 """Who talks to whom, kept on disk: an edge that was killed has both directions back when it starts again.
 
 One file, written whole and renamed into place about once a second, off the loop: 8 bytes of magic, the time of writing
-(UTC ns), one record of 73 bytes per answered flow, and a MAC. It holds client addresses: only its owner may read it, and
-what is older than a flow may be idle is not used.
+(UTC ns), one record of 73 bytes per answered flow, and a MAC. It holds client addresses: only its owner may read it,
+and what is older than a flow may be idle is not used.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import threading
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
-from relay.edge.flows import Address, Flow
+from relay.edge.flows import Entry, Flow
 
 _MAGIC: Final = b"flowmap1"
 _HEAD: Final = struct.Struct("!8sQ")
@@ -35,16 +35,6 @@ _log = structlog.get_logger("sidetone.edge")
 
 class FlowMapError(ValueError):
     """The bytes are no flow map of ours. The message says why."""
-
-
-class Entry(NamedTuple):
-    """One flow, as much of it as outlives the process."""
-
-    client: Address
-    transceiver: Address
-    session: bytes
-    audio_level_id: int
-    ufrag: str | None
 
 
 def encode(entries: list[bytes], saved_ns: int, key: bytes) -> bytes:

@@ -7,13 +7,24 @@ know (the edge was restarted, the call goes on). Packets other than STUN request
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.edge.config import Limits
 from relay.edge.owners import Owners
-from relay.encap import EncapError, up_header
+from relay.encap import EncapError, down_header, up_header
 
 Address = tuple[str, int]
+
+
+class Entry(NamedTuple):
+    """One flow, as much of it as outlives the process. `session` is 16 bytes; level ids are as in `Flow`."""
+
+    client: Address
+    transceiver: Address
+    session: bytes
+    audio_level_id: int
+    ufrag: str | None
+
 
 _NS: Final = 1_000_000_000
 _SWEEP_SLICE: Final = 256  # flows looked at between two yields, some 20 µs
@@ -113,6 +124,8 @@ class FlowTable:
         self.by_address: dict[Address, Flow] = {}
         self.by_down_key: dict[bytes, Flow] = {}
         self.opened = 0
+        self.changes = 0
+        """Grows whenever what outlives the process changes: flows, their transceivers, sessions and ufrags."""
         self.closed: dict[str, int] = {"idle": 0, "unanswered": 0, "evicted": 0}
 
     def open(self, address: Address, ufrag: str | None, transceiver: Address, now_ns: int) -> Flow:
@@ -140,6 +153,7 @@ class FlowTable:
         self.by_address[address] = flow
         self._per_source[host] = self._per_source.get(host, 0) + 1
         self.opened += 1
+        self.changes += 1
         return flow
 
     def hand_over(self, flow: Flow, ufrag: str, transceiver: Address, now_ns: int) -> None:
@@ -154,11 +168,13 @@ class FlowTable:
             previous = flow.ufrag
             self._join_ufrag(flow, ufrag)
             self._leave_ufrag(flow, previous)
+            self.changes += 1
         if transceiver != flow.transceiver:
             flow.transceiver = transceiver
             flow.answered = False
             flow.opened_ns = now_ns
             self.mirror.changed(flow)
+            self.changes += 1
         flow.rival = None
 
     def learn(self, flow: Flow, down_key: bytes, session: bytes | None, audio_level_id: int | None = None) -> None:
@@ -169,6 +185,7 @@ class FlowTable:
         if session is not None:
             self._own(flow, session, audio_level_id or 0)
         self.mirror.changed(flow)
+        self.changes += 1
 
     def close(self, flow: Flow, reason: str) -> None:
         """Forget a flow and count why."""
@@ -184,6 +201,26 @@ class FlowTable:
         self.owners.retire(flow.owner)
         self.mirror.closed(flow)
         self.closed[reason] += 1
+        self.changes += 1
+
+    def restore(self, entry: Entry, now_ns: int) -> None:
+        """Take up a flow of this edge's previous life, ready in both directions.
+
+        Raises:
+            FlowRefusedError: as for `open`.
+
+        """
+        flow = self.open(entry.client, entry.ufrag, entry.transceiver, now_ns)
+        flow.answered = True
+        host, port = entry.client
+        key = down_header(host, port, entry.session, self._header_key, entry.audio_level_id)
+        self.learn(flow, key, entry.session, entry.audio_level_id)
+
+    def living(self, now_ns: int, quiet_ns: int) -> int:
+        """Return the answered flows whose clients were heard within `quiet_ns`."""
+        return sum(
+            flow.answered and now_ns - self.mirror.seen_ns(flow) <= quiet_ns for flow in self.by_address.values()
+        )
 
     def flows_of_source(self, host: str) -> int:
         """Return how many flows a client's IP address has."""

@@ -2,210 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
-import secrets
 import socket
-import struct
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
-from aioice import stun
 
-from eventlog.cloudevents import open_chunk
-from eventlog.emitter import Emitter
-from eventlog.port import TopicPartition
-from eventlog.schema import LEG, PACKET, FactType
-from eventlog.sqlite import SqliteEventLog
-from relay.edge import Edge, EdgeConfig, Limits
-from relay.edge.wire.build import build
-from relay.encap import Client, derive, down_header, read_up
-from relay.ufrag import mint
+from eventlog.schema import LEG, PACKET
+from relay.edge import Edge, Limits
+from relay.encap import Client, down_header
+from tests.integration.edge_tools import (
+    HEADER_KEY,
+    PATIENCE_S,
+    SESSION,
+    WAYS,
+    Peer,
+    World,
+    check,
+    connect,
+    dropped,
+    new_ufrag,
+    rtp,
+    stream,
+    wait_for,
+)
 from voice.sequence import StreamStats
 
-KEY = secrets.token_bytes(32)
-LOOPBACK = "127.0.0.1"
-HEADER_KEY = derive(KEY)
-PATIENCE_S = 5.0
-SESSION = bytes(range(16))
-LEVEL_ID = 2
-Address = tuple[str, int]
 
-
-class Peer:
-    """A UDP socket that stands for a client or a transceiver."""
-
-    def __init__(self, host: str = LOOPBACK) -> None:
-        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host, 0))
-        self.socket.settimeout(PATIENCE_S)
-        self.address: Address = self.socket.getsockname()[:2]
-
-    def send(self, data: bytes, to: Address) -> None:
-        self.socket.sendto(data, to)
-
-    def receive(self) -> bytes:
-        return self.socket.recv(4096)
-
-    def pending(self) -> list[bytes]:
-        """What has arrived by now, without waiting."""
-        self.socket.setblocking(False)
-        found = []
-        try:
-            while True:
-                found.append(self.socket.recv(4096))
-        except BlockingIOError:
-            self.socket.settimeout(PATIENCE_S)
-        return found
-
-
-class Transceiver(Peer):
-    """Answers nothing by itself; speaks the edge's encapsulation."""
-
-    def receive_up(self) -> tuple[Client, bytes]:
-        data = self.receive()
-        header = read_up(data, [HEADER_KEY])
-        return header.client, data[header.offset :]
-
-    def send_down(self, edge: Edge, client: Address, payload: bytes) -> None:
-        self.send(down_header(*client, SESSION, HEADER_KEY, LEVEL_ID) + payload, edge.internal_address)
-
-
-class World:
-    """An edge in a thread with two allow-listed transceivers, a log, and the means to stop and read."""
-
-    def __init__(self, path: Path, *, compiled: bool) -> None:
-        self.compiled = compiled
-        self.log_path = path / "log.sqlite"
-        self.alpha, self.beta, self.client = Transceiver(), Transceiver(), Peer()
-        self.peers: list[Peer] = [self.alpha, self.beta, self.client]
-        self.stop = threading.Event()
-        self.thread: threading.Thread | None = None
-
-    def config(self, limits: Limits | None = None, **settings: Any) -> EdgeConfig:
-        plain = EdgeConfig(
-            name="edge-1",
-            region="test",
-            bind=(LOOPBACK, 0),
-            internal_bind=(LOOPBACK, 0),
-            transceivers={"alph": self.alpha.address, "beta": self.beta.address},
-            keys={1: KEY},
-            host_id="host-1",
-            compiled=self.compiled,
-            probes=False,  # transceivers here are plain sockets
-            limits=limits or Limits(),
-        )
-        return dataclasses.replace(plain, **settings)
-
-    def start(self, limits: Limits | None = None, **settings: Any) -> Edge:
-        self.emitter = Emitter(
-            lambda: SqliteEventLog(self.log_path), role="edge", region="test", host_id="host-1", flush_s=0.05
-        )
-        self.edge = Edge(self.config(limits, **settings), self.emitter)
-        self.emitter.start()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.edge.run, args=(self.stop,), name="edge", daemon=True)
-        self.thread.start()
-        return self.edge
-
-    def finish(self) -> None:
-        """Stop the edge as SIGTERM does; everything captured is in the log afterwards."""
-        if self.thread is not None:
-            self.stop.set()
-            asked = time.monotonic()
-            self.thread.join(PATIENCE_S)
-            assert not self.thread.is_alive()
-            self.stopped_within_s = time.monotonic() - asked
-            self.thread = None
-            self.accounts = self.emitter.close()
-
-    def close(self) -> None:
-        self.finish()
-        for peer in self.peers:
-            peer.socket.close()
-
-    def another_client(self) -> Peer:
-        self.peers.append(peer := Peer())
-        return peer
-
-    async def facts(self, fact: FactType) -> pa.Table:
-        self.finish()
-        log = SqliteEventLog(self.log_path)
-        where = TopicPartition(fact.topic, 0)
-        batches = []
-        offset, end = await log.bounds(where)
-        while offset < end:
-            messages = await log.read(where, offset, max_bytes=1 << 24)
-            batches += [open_chunk(message)[2] for message in messages]
-            offset = messages[-1].offset + 1
-        await log.aclose()
-        return pa.Table.from_batches(batches, schema=fact.schema).sort_by("observed_ns")
-
-
-# Where there is no C compiler the portable way is the only one, and the tests are for that.
-WAYS = ["portable"] if build() is None else ["compiled", "portable"]
-
-
-@pytest.fixture(params=WAYS)
-def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+@pytest.fixture(name="world", params=WAYS)
+def _world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     made = World(tmp_path, compiled=request.param == "compiled")
     yield made
     made.close()
-
-
-def check(ufrag: str | None = None, answer_to: bytes | None = None) -> bytes:
-    message = stun.Message(
-        message_method=stun.Method.BINDING,
-        message_class=stun.Class.REQUEST if answer_to is None else stun.Class.RESPONSE,
-        transaction_id=secrets.token_bytes(12) if answer_to is None else answer_to[8:20],
-    )
-    if ufrag is not None:
-        message.attributes["USERNAME"] = f"{ufrag}:theirs"
-    message.add_message_integrity(b"password")
-    return bytes(message)
-
-
-def new_ufrag(code: str = "alph", key: bytes = KEY) -> str:
-    return mint(code, key, 1, secrets.token_bytes(5))
-
-
-def rtp(seq: int, ssrc: int = 7, level: int | None = None, size: int = 40) -> bytes:
-    header = struct.pack("!BBHII", 0x80 if level is None else 0x90, 111, seq & 0xFFFF, seq * 960 % 2**32, ssrc)
-    if level is not None:
-        header += b"\xbe\xde\0\1" + bytes((LEVEL_ID << 4, level, 0, 0))
-    return header.ljust(size, b"x")
-
-
-def connect(world: World, edge: Edge, ufrag: str, client: Peer | None = None) -> None:
-    """A client's first check and its answer: afterwards the edge knows flow and session."""
-    client = client or world.client
-    request = check(ufrag)
-    client.send(request, edge.address)
-    assert world.alpha.receive_up() == (Client(*client.address), request)
-    answer = check(answer_to=request)
-    world.alpha.send_down(edge, client.address, answer)
-    assert client.receive() == answer
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Poll until something another thread does has happened."""
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends, f"{what} within {PATIENCE_S} s"
-        time.sleep(0.002)
-
-
-def dropped(edge: Edge) -> int:
-    return sum(edge.counters().dropped.values())
-
-
-def stream(table: pa.Table, tap: str, ssrc: int = 7) -> list[dict[str, Any]]:
-    return [row for row in table.to_pylist() if (row["tap"], row["stream"]) == (tap, ssrc)]
 
 
 async def test_a_call_passes_both_ways_and_every_packet_is_a_fact(world: World) -> None:
@@ -342,53 +172,6 @@ def test_flow_caps_hold(world: World) -> None:
     world.another_client().send(check(new_ufrag()), edge.address)
     wait_for(lambda: edge.counters().dropped.get("source_cap") == 1, "the third flow refused")
     assert edge.counters().flows == 2
-
-
-def test_flows_that_nobody_answers_or_uses_end(world: World) -> None:
-    edge = world.start(Limits(unanswered_s=0.05, idle_s=0.3))
-    world.client.send(check(new_ufrag()), edge.address)
-    world.alpha.receive_up()
-    connect(world, edge, new_ufrag(), world.another_client())
-    wait_for(lambda: edge.counters().flows == 0, "both flows expired")
-    assert edge.counters().flows_closed == {"unanswered": 1, "idle": 1, "evicted": 0}
-
-
-async def test_a_client_that_changes_its_address_stays_in_its_session(world: World) -> None:
-    edge = world.start()
-    ufrag = new_ufrag()
-    connect(world, edge, ufrag)
-    world.client.send(rtp(1), edge.address)
-    world.alpha.receive_up()
-    moved = world.another_client()
-    request = check(ufrag)
-    moved.send(request, edge.address)
-    assert world.alpha.receive_up() == (Client(*moved.address), request)
-    moved.send(rtp(3), edge.address)
-    assert world.alpha.receive_up() == (Client(*moved.address), rtp(3))
-    world.alpha.send_down(edge, moved.address, rtp(9, ssrc=8))
-    assert moved.receive() == rtp(9, ssrc=8)
-    rows = stream(await world.facts(PACKET), "edge_up")
-    assert [(row["ext_seq"], row["newly_lost"], row["session_id"]) for row in rows] == [
-        (1, 0, SESSION),
-        (3, 1, SESSION),
-    ]
-
-
-async def test_a_restarted_edge_goes_on_with_the_call(world: World) -> None:
-    edge = world.start()
-    connect(world, edge, new_ufrag())
-    world.client.send(rtp(1), edge.address)
-    world.alpha.receive_up()
-    world.finish()
-    again = world.start(bind=edge.address, internal_bind=edge.internal_address)
-    assert again.address == edge.address
-    world.alpha.send_down(again, world.client.address, rtp(5, ssrc=8))
-    assert world.client.receive() == rtp(5, ssrc=8)
-    world.client.send(rtp(2), again.address)
-    assert world.alpha.receive_up() == (Client(*world.client.address), rtp(2))
-    table = await world.facts(PACKET)
-    assert [row["ext_seq"] for row in stream(table, "edge_up")] == [1, 2]
-    assert [row["ext_seq"] for row in stream(table, "edge_down", ssrc=8)] == [5]
 
 
 async def test_packets_before_the_session_is_known_wait_for_it(world: World) -> None:
