@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relay.ufrag import key_id_of, keyring
 from sidetone import process
 from sidetone.addresses import follow_in_background, resolve, resolve_all
 from sidetone.endpoints import announced
@@ -119,7 +120,8 @@ def run_edge(settings: Settings, name: str) -> None:
         bind=(bind_host, mine.port),
         internal_bind=(internal_bind_host, mine.internal_port),
         transceivers=resolved,
-        keys={0: settings.ufrag_key_bytes()},
+        keys=keyring(settings.ufrag_key_bytes(), settings.ufrag_key_previous_bytes()),
+        flow_map=settings.data_dir / "flows" / mine.name,
         host_id=socket.gethostname(),
         sampling=Sampling(settings.edge_sampling, settings.edge_sampling_one_in),
     )
@@ -140,7 +142,7 @@ def run_edge(settings: Settings, name: str) -> None:
         stop = process.stop_event()
         follow_in_background(transceivers, resolved, edge.know, stop)
         process.notify_ready()
-        edge.run(stop)
+        edge.run(stop, settings.drain_s)
 
 
 def run_transceiver(settings: Settings, code: str | None) -> None:
@@ -204,6 +206,8 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         bind=(bind_host, mine.port),
         edges=edges(resolved),
         ufrag_key=settings.ufrag_key_bytes(),
+        ufrag_key_id=key_id_of(settings.ufrag_key_bytes()),
+        ufrag_key_other=settings.ufrag_key_previous_bytes(),
         host_id=socket.gethostname(),
         model=ModelConfig(
             name=settings.model,

@@ -22,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from relay.ufrag import keyring
+
 MINIMUM_KEY_BYTES = 16
 
 
@@ -177,6 +179,9 @@ class Settings(BaseSettings):
         None,
         description="Key (hex) that signs ufrags, the same on edges and transceivers; made in the data dir if unset.",
     )
+    ufrag_key_previous: SecretStr | None = Field(
+        None, description="A second key (hex) that is believed but not signed with, while keys are exchanged."
+    )
 
     model: str = Field(
         "scripted",
@@ -276,6 +281,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"{kind} must be one or more, with a name of its own each; got {names}")
         if self.ufrag_key is not None:
             _key_bytes(self.ufrag_key.get_secret_value(), "ufrag_key")
+        if self.ufrag_key_previous is not None:
+            _key_bytes(self.ufrag_key_previous.get_secret_value(), "ufrag_key_previous")
         if self.kafka_security_protocol.startswith("SASL") and not (self.kafka_username and self.kafka_password):
             raise ValueError(
                 f"{self.kafka_security_protocol} needs SIDETONE_KAFKA_USERNAME and SIDETONE_KAFKA_PASSWORD"
@@ -363,6 +370,22 @@ class Settings(BaseSettings):
                 os.link(fresh, path)
             fresh.unlink()
         return _key_bytes(path.read_text().strip(), str(path))
+
+    def ufrag_key_previous_bytes(self) -> bytes | None:
+        """Return the second key, if there is one.
+
+        Raises:
+            SettingsError: it goes by the same id as the first.
+
+        """
+        if self.ufrag_key_previous is None:
+            return None
+        previous = _key_bytes(self.ufrag_key_previous.get_secret_value(), "SIDETONE_UFRAG_KEY_PREVIOUS")
+        try:
+            keyring(self.ufrag_key_bytes(), previous)
+        except ValueError as error:
+            raise SettingsError(f"SIDETONE_UFRAG_KEY_PREVIOUS: {error} with: openssl rand -hex 32") from None
+        return previous
 
     def make_data_dir(self) -> Path:
         """Make the data dir, private to the user.

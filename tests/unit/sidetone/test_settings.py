@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.ufrag import key_id_of
 from sidetone.settings import EdgeSetting, Settings, SettingsError, load
 
 
@@ -93,3 +94,17 @@ def test_data_dir_that_cannot_be_made_names_itself_and_the_flag(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"file/below cannot be written .*--data-dir"):
         load(data_dir=tmp_path / "file" / "below").make_data_dir()
+
+
+def test_two_ufrag_keys_must_go_by_two_ids(tmp_path: Path) -> None:
+    keys = [bytes([n]) * 32 for n in range(40)]
+    same = next(key.hex() for key in keys[1:] if key_id_of(key) == key_id_of(keys[0]))
+    other = next(key for key in keys[1:] if key_id_of(key) != key_id_of(keys[0]))
+    current = keys[0].hex()
+    assert load(data_dir=tmp_path, ufrag_key=current).ufrag_key_previous_bytes() is None
+    both = load(data_dir=tmp_path, ufrag_key=current, ufrag_key_previous=other.hex())
+    assert both.ufrag_key_previous_bytes() == other
+    with pytest.raises(SettingsError, match=r"same key id.*openssl"):
+        load(data_dir=tmp_path, ufrag_key=current, ufrag_key_previous=same).ufrag_key_previous_bytes()
+    with pytest.raises(SettingsError, match="not hexadecimal"):
+        load(data_dir=tmp_path, ufrag_key_previous="secret")
