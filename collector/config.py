@@ -34,7 +34,9 @@ class CollectorConfig:
         poison_limit: as many messages in a row that cannot be opened are taken for a bad deployment and halt the
             collector.
         late_after_s: a fact that was observed this long before it was appended counts as late. It is stored as any.
-        metrics_port: loopback port of `/metrics`, `/healthz` and `/readyz`; 0 takes a free one, None serves none.
+        metrics_host: where `/metrics`, `/healthz` and `/readyz` listen.
+        metrics_port: port of it; 0 takes a free one, None serves none.
+        metrics_token: what `/metrics` asks for; None lets everybody see them. Give one beyond loopback.
         store: what tables are made with.
 
     """
@@ -52,7 +54,9 @@ class CollectorConfig:
     stop_grace_s: float = 1.8
     poison_limit: int = 100
     late_after_s: float = 60.0
+    metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    metrics_token: str | None = field(default=None, repr=False)
     store: StoreSettings = field(default_factory=StoreSettings)
 
     def __post_init__(self) -> None:

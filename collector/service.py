@@ -92,13 +92,14 @@ async def run_collector(
     with ExitStack() as stack:
         if config.metrics_port is not None:
             endpoint = Endpoint(
-                config.metrics_port,
+                (config.metrics_host, config.metrics_port),
                 metrics.registry,
                 lambda: _stuck(collector) if health.migrated else "",
                 health.not_ready,
+                config.metrics_token,
             )
             stack.enter_context(endpoint)
-            log.info("metrics and health", url=f"http://127.0.0.1:{endpoint.port}/metrics")
+            log.info("metrics and health", url=f"http://{config.metrics_host}:{endpoint.port}/metrics")
         event_log = open_log()
         collector = Collector(event_log, clients, config, observers=(metrics.observe, health.observe, announce))
         watch: asyncio.Task[None] | None = None

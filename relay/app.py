@@ -17,6 +17,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 
 from relay.client_secrets import PATH as CLIENT_SECRETS
 from relay.client_secrets import add_client_secrets
@@ -59,6 +60,7 @@ def create_app(
     allowed_origins: Sequence[str] = (),
     keys: EphemeralKeys | None = None,
     own_token: str | None = None,
+    metrics: Sequence[Collector] = (),
 ) -> FastAPI:
     """Return the relay's HTTP interface around a transceiver that is started and closed elsewhere.
 
@@ -67,6 +69,7 @@ def create_app(
         allowed_origins: pages of other origins that may call from a browser, `*` for all; by default none.
         keys: makes ephemeral keys; without it there are none.
         own_token: the token of this installation, which is never handed on to a model.
+        metrics: to be shown besides the transceiver's.
 
     """
     app = FastAPI(title="Sidetone relay", docs_url=None, redoc_url=None, openapi_url=None)
@@ -79,7 +82,8 @@ def create_app(
             expose_headers=["location"],
         )
     registry = CollectorRegistry()
-    registry.register(transceiver.counters)
+    for shown in (transceiver.counters, *metrics):
+        registry.register(shown)
     board = Board()
     _add_signalling(app, transceiver, board, keys, own_token)
     _add_problems(app)

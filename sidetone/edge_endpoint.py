@@ -1,4 +1,4 @@
-"""An edge's `/metrics`, `/healthz` and `/readyz` on a loopback port, served by a thread beside its loop."""
+"""An edge's `/metrics`, `/healthz` and `/readyz`, served by a thread beside its loop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from relay.edge import Counters
+from sidetone.guard import bearer
+from sidetone.spool_metrics import Emitting, SpoolMetrics
 
 STUCK_AFTER_S: Final = 5.0
 """A loop that has not looked at its sockets for so long forwards nothing."""
@@ -68,24 +70,32 @@ def _by(name: str, what: str, label: str, values: dict[str, int]) -> Metric:
 
 
 @contextmanager
-def serving(edge: Watched, port: int) -> Iterator[int]:
+def serving(
+    edge: Watched, address: tuple[str, int], token: str | None = None, emitter: Emitting | None = None
+) -> Iterator[int]:
     """Serve while entered; gives the port in use.
 
     Args:
         edge: whose health and metrics.
-        port: loopback port; 0 takes a free one.
+        address: where to listen; port 0 takes a free one.
+        token: bearer token that `/metrics` asks for; None lets everybody see them.
+        emitter: of its facts; None if it has none.
 
     Raises:
-        OSError: the port cannot be had.
+        OSError: the address cannot be had.
 
     """
     registry = CollectorRegistry()
     registry.register(_Metrics(edge))
+    if emitter is not None:
+        registry.register(SpoolMetrics(emitter))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, kind = HTTPStatus.OK, "text/plain"
-            if self.path == "/metrics":
+            if self.path == "/metrics" and not bearer(self.headers.get("Authorization", ""), token):
+                status, body = HTTPStatus.UNAUTHORIZED, b"A bearer token is needed here (SIDETONE_TOKEN).\n"
+            elif self.path == "/metrics":
                 kind, body = CONTENT_TYPE_LATEST, generate_latest(registry)
             elif self.path in {"/healthz", "/readyz"}:
                 body = b"ok\n"
@@ -95,6 +105,8 @@ def serving(edge: Watched, port: int) -> Iterator[int]:
             else:
                 status, body = HTTPStatus.NOT_FOUND, b"try /metrics, /healthz or /readyz\n"
             self.send_response(status)
+            if status == HTTPStatus.UNAUTHORIZED:
+                self.send_header("WWW-Authenticate", "Bearer")
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -103,7 +115,7 @@ def serving(edge: Watched, port: int) -> Iterator[int]:
         def log_message(self, *_: Any) -> None:
             """Say nothing; scrapes come every few seconds."""
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+    with ThreadingHTTPServer(address, Handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.1,), name="edge-endpoint", daemon=True).start()
         try:

@@ -9,7 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
-from sidetone.settings import SettingsError, is_loopback
+from sidetone.settings import Settings, SettingsError, is_loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,6 +29,25 @@ input,button{{font:inherit;width:100%;box-sizing:border-box;padding:.6rem;margin
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <button>Log in</button></form></html>
 """
+
+
+def token_for(host: str, settings: Settings) -> str | None:
+    """Return what is to be asked for by a server on an address: nothing on loopback, else the installation's token.
+
+    Raises:
+        SettingsError: the address is not loopback and there is no token.
+
+    """
+    if is_loopback(host):
+        return None
+    if settings.token is None:
+        raise SettingsError(f"listening on {host} needs a token: set SIDETONE_TOKEN")
+    return settings.token.get_secret_value()
+
+
+def bearer(authorization: str, token: str | None) -> bool:
+    """Tell whether a request's `Authorization` has the token (RFC 6750); any has if none is asked for."""
+    return token is None or hmac.compare_digest(authorization.encode("utf-8", "replace"), f"Bearer {token}".encode())
 
 
 def guarded(app: App, host: str, token: str | None, admits: Callable[[Scope], bool] | None = None) -> App:

@@ -22,10 +22,13 @@ from relay.ufrag import key_id_of, keyring
 from sidetone import process
 from sidetone.addresses import follow_in_background, resolve, resolve_all
 from sidetone.endpoints import announced
+from sidetone.guard import token_for
 from sidetone.serving import address_problem, bind, local_url, serve
 from sidetone.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from collector import StoreSettings
     from eventlog.emitter import Emitter
     from eventlog.port import EventLog
@@ -95,6 +98,12 @@ def _emitter(settings: Settings, role: str, name: str, region: str) -> Emitter:
     )
 
 
+def _spool_metrics(emitter: Emitter) -> list[Collector]:
+    from sidetone.spool_metrics import SpoolMetrics
+
+    return [SpoolMetrics(emitter)]
+
+
 def run_edge(settings: Settings, name: str) -> None:
     """Forward between clients and transceivers until SIGTERM.
 
@@ -132,9 +141,11 @@ def run_edge(settings: Settings, name: str) -> None:
         raise SettingsError(f"edge {name}: {address_problem(error, bind_host, mine.port, 'edges')}") from None
     with ExitStack() as ending:
         try:
-            port = ending.enter_context(edge_endpoint.serving(edge, settings.edge_port))
+            address = (settings.edge_host, settings.edge_port)
+            token = token_for(settings.edge_host, settings)
+            port = ending.enter_context(edge_endpoint.serving(edge, address, token, emitter))
         except OSError as error:
-            raise SettingsError(address_problem(error, "127.0.0.1", settings.edge_port, "edge_port")) from None
+            raise SettingsError(address_problem(error, *address, "edge_port")) from None
         ending.enter_context(announced(settings.data_dir, "edge", mine.name, mine.region, f"http://127.0.0.1:{port}"))
         process.prefer_voice()
         emitter.start()
@@ -262,6 +273,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
             allowed_origins=settings.allowed_origins,
             keys=keys,
             own_token=settings.token.get_secret_value() if settings.token else None,
+            metrics=_spool_metrics(emitter),
         )
         serving = asyncio.create_task(serve(app, sock, settings, ended, admits=admits(keys)))
         process.settle_memory()
@@ -320,7 +332,9 @@ def run_collector(settings: Settings) -> None:
     async def run() -> None:
         await collect(
             CollectorConfig(
+                metrics_host=settings.collector_host,
                 metrics_port=settings.collector_port,
+                metrics_token=token_for(settings.collector_host, settings),
                 stop_grace_s=_STOP_GRACE_S[settings.log],
                 store=store_settings(settings),
             ),

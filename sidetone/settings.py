@@ -150,10 +150,12 @@ class Settings(BaseSettings):
     api_port: Port = Field(8090, description="Port of the query API.")
     dashboard_host: BindHost = Field("127.0.0.1", description="Where the dashboard listens.")
     dashboard_port: Port = Field(8501, description="Port of the dashboard.")
-    collector_port: Port = Field(8091, description="Port of the collector's health and metrics, loopback only.")
+    collector_host: BindHost = Field("127.0.0.1", description="Where the collector's health and metrics listen.")
+    collector_port: Port = Field(8091, description="Port of the collector's health and metrics.")
+    edge_host: BindHost = Field("127.0.0.1", description="Where an edge's health and metrics listen.")
     edge_port: Port = Field(
         0,
-        description="Port of an edge's health and metrics, loopback only; any free one if 0.",
+        description="Port of an edge's health and metrics; any free one if 0.",
     )
     edge_sampling: Literal["full", "sampled"] = Field(
         "full",
@@ -267,7 +269,9 @@ class Settings(BaseSettings):
     def _checked(self) -> Self:
         self.data_dir = self.data_dir.expanduser().absolute()
         beyond = [
-            name for name in ("signalling_host", "api_host", "dashboard_host") if not is_loopback(getattr(self, name))
+            name
+            for name in ("signalling_host", "api_host", "dashboard_host", "collector_host", "edge_host")
+            if not is_loopback(getattr(self, name))
         ]
         if beyond and self.token is None:
             raise ValueError(

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Self
 
 from sidetone.broker.jars import BrokerUnavailableError, jars
+from sidetone.ports import free_port
 
-_READY_S = 60.0
+_READY_S = 120.0
 _STOP_S = 10.0
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 
@@ -45,9 +46,9 @@ class Broker:
         scram_users: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
-        self.port = port or _free_port()
-        self._controller_port = _free_port()
-        self._secured_port = _free_port() if secured else None
+        self.port = port or free_port()
+        self._controller_port = free_port()
+        self._secured_port = free_port() if secured else None
         self._users = dict(scram_users or {})
         self._properties = dict(properties or {})
         self._heap_mb = heap_mb
@@ -180,10 +181,3 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

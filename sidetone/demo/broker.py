@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 
 from eventlog.port import EventLogError, TopicPartition
 from eventlog.schema import FACTS
 from sidetone import process
+from sidetone.ports import free_port
 from sidetone.roles import log_opener
 from sidetone.settings import Settings, SettingsError
 from sidetone.stack.child import Child
@@ -37,7 +37,7 @@ async def with_broker(
         await _check_empty(settings)
         yield settings
         return
-    settings = settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{_free_port()}"})
+    settings = settings.model_copy(update={"kafka_bootstrap": f"127.0.0.1:{free_port()}"})
     logs = settings.data_dir / "logs"
     logs.mkdir(exist_ok=True)
     part = Part("broker", ("broker",), starts=0, stops=5, grace_s=15.0)
@@ -67,10 +67,3 @@ async def _check_empty(settings: Settings) -> None:
         raise SettingsError(str(error)) from None
     finally:
         await log.aclose()
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -26,6 +25,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 
 from sidetone.broker import jars
+from sidetone.ports import held_port
 
 ROOT: Final = Path(__file__).parents[2]
 IMAGE: Final = "sidetone:"
@@ -98,7 +98,7 @@ class Here:
                 for port in _PORT.findall(json.dumps([service.get("environment"), service["healthcheck"]["test"]])):
                     key = self._key(name, port)
                     if key not in self._ports:
-                        self._ports[key] = _free_port(held)
+                        self._ports[key] = held_port(held, socket.SOCK_STREAM, socket.SOCK_DGRAM)
 
     def port(self, service: str, port: int) -> int:
         """Return where a container's port is here."""
@@ -246,18 +246,3 @@ async def answers(port: int) -> None:
             writer.close()
             return
         await asyncio.sleep(0.1)
-
-
-def _free_port(held: ExitStack) -> int:
-    """Return a port that is free for UDP and TCP; it is held until all are found, so that no two are the same.
-
-    Not one that the kernel gives to outgoing connections: between now and its service's start, one of those could get
-    it, and a client that tries it before its service listens could even be connected to itself.
-    """
-    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10_000, first_outgoing)
-        with contextlib.suppress(OSError):
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("0.0.0.0", port))
-            return port

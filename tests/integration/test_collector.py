@@ -38,6 +38,7 @@ from collector.migrate import BOOTSTRAP, placed
 from eventlog.port import Committed, Record, TopicPartition
 from eventlog.schema import FACTS, PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
+from sidetone.ports import free_port
 from tests.integration.collector_tools import Store, differences, empty, running_store
 
 DAY_NS = 86_400_000_000_000
@@ -341,13 +342,6 @@ async def test_the_service_migrates_reports_and_ends_with_the_log_loaded(
     stop.set()
     await service
     assert differences(client, source) == {}
-
-
-def free_port() -> int:
-    import socket  # noqa: PLC0415
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def test_a_service_told_to_stop_while_the_store_is_away_stops(tmp_path: Path) -> None:

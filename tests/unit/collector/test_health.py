@@ -43,7 +43,7 @@ def test_the_endpoint_tells_alive_from_ready_and_shows_metrics() -> None:
     for stage in (Stage.OPENED, Stage.REFUSED, Stage.COMMITTED):
         metrics.observe(Progress(stage, WHERE, step.intent, step.opened, step.block, "", "unreachable"))
     with (
-        Endpoint(0, metrics.registry, lambda: "", lambda: "the store is away") as endpoint,
+        Endpoint(("127.0.0.1", 0), metrics.registry, lambda: "", lambda: "the store is away") as endpoint,
         httpx.Client(base_url=f"http://127.0.0.1:{endpoint.port}") as client,
     ):
         assert client.get("/healthz").json() == {"status": "ok"}
@@ -56,10 +56,21 @@ def test_the_endpoint_tells_alive_from_ready_and_shows_metrics() -> None:
     assert 'sidetone_collector_freshness_seconds_count{topic="sidetone.turns"} 1.0' in text
 
 
+def test_metrics_ask_for_the_token_and_health_does_not() -> None:
+    with (
+        Endpoint(("127.0.0.1", 0), Metrics().registry, lambda: "", lambda: "", "secret") as endpoint,
+        httpx.Client(base_url=f"http://127.0.0.1:{endpoint.port}") as client,
+    ):
+        assert client.get("/readyz").status_code == 200
+        refused = client.get("/metrics", headers={"Authorization": "Basic secret"})
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert client.get("/metrics", headers={"Authorization": "Bearer secret"}).status_code == 200
+
+
 def test_a_taken_port_is_an_error_that_says_what_to_do() -> None:
     metrics = Metrics()
     with (
-        Endpoint(0, metrics.registry, lambda: "", lambda: "") as endpoint,
+        Endpoint(("127.0.0.1", 0), metrics.registry, lambda: "", lambda: "") as endpoint,
         pytest.raises(CollectorHaltedError, match="set another"),
     ):
-        Endpoint(endpoint.port, metrics.registry, lambda: "", lambda: "")
+        Endpoint(("127.0.0.1", endpoint.port), metrics.registry, lambda: "", lambda: "")

@@ -31,7 +31,7 @@ class Edge:
 
 def test_edge_that_turns_is_healthy_and_one_that_does_not_is_not() -> None:
     edge = Edge()
-    with edge_endpoint.serving(edge, 0) as port:
+    with edge_endpoint.serving(edge, ("127.0.0.1", 0)) as port:
         url = f"http://127.0.0.1:{port}"
         assert check(f"{url}/readyz") == ""
         assert check(f"{url}/healthz") == ""
@@ -40,8 +40,26 @@ def test_edge_that_turns_is_healthy_and_one_that_does_not_is_not() -> None:
     assert "does not answer" in check(f"{url}/healthz")
 
 
+class Emitter:
+    spools_set_aside = 3
+    spools_deleted = 1
+
+
+def test_edge_asks_for_the_token_where_it_has_one_and_tells_of_damaged_spools() -> None:
+    with edge_endpoint.serving(Edge(), ("127.0.0.1", 0), "secret", Emitter()) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        for given in ({}, {"Authorization": "Bearer other"}, {"Authorization": b"Bearer secret\xff"}):
+            refused = httpx.get(f"{url}/metrics", headers=given)
+            assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+            assert "sidetone_edge" not in refused.text
+        shown = httpx.get(f"{url}/metrics", headers={"Authorization": "Bearer secret"}).text
+    assert "\nsidetone_emitter_spools_set_aside_total 3.0\n" in shown
+    assert "\nsidetone_emitter_spools_deleted_total 1.0\n" in shown
+
+
 def test_edge_shows_its_counters() -> None:
-    with edge_endpoint.serving(Edge(), 0) as port:
+    with edge_endpoint.serving(Edge(), ("127.0.0.1", 0)) as port:
         shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
         assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
     for line in (
@@ -55,7 +73,7 @@ def test_edge_shows_its_counters() -> None:
 
 @pytest.mark.parametrize(("path", "status"), [("/readyz", 0), ("/other", 1)])
 def test_check_tells_by_its_exit_status(path: str, status: int) -> None:
-    with edge_endpoint.serving(Edge(), 0) as port:
+    with edge_endpoint.serving(Edge(), ("127.0.0.1", 0)) as port:
         command = [sys.executable, "-m", "sidetone.healthcheck", f"http://127.0.0.1:{port}{path}"]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == status
