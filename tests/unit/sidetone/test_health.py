@@ -49,8 +49,8 @@ def test_edge_asks_for_the_token_where_it_has_one_and_tells_of_damaged_spools() 
     with edge_endpoint.serving(Edge(), ("127.0.0.1", 0), "secret", Emitter()) as port:
         url = f"http://127.0.0.1:{port}"
         assert httpx.get(f"{url}/readyz").status_code == 200
-        for given in ({}, {"Authorization": "Bearer other"}, {"Authorization": b"Bearer secret\xff"}):
-            refused = httpx.get(f"{url}/metrics", headers=given)
+        for given in (b"", b"Bearer other", b"Bearer secret\xff"):
+            refused = httpx.get(f"{url}/metrics", headers={b"Authorization": given})
             assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
             assert "sidetone_edge" not in refused.text
         shown = httpx.get(f"{url}/metrics", headers={"Authorization": "Bearer secret"}).text
