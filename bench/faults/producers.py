@@ -20,7 +20,7 @@ from eventlog.schema import FACTS
 from eventlog.topics import declared
 
 REQUEST_TIMEOUT_MS: Final = 2_000
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 180.0
 PARTITIONS: Final = 2
 HOST: Final = "faults"
 
