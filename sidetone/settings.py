@@ -287,11 +287,26 @@ class Settings(BaseSettings):
             _key_bytes(self.ufrag_key.get_secret_value(), "ufrag_key")
         if self.ufrag_key_previous is not None:
             _key_bytes(self.ufrag_key_previous.get_secret_value(), "ufrag_key_previous")
+        self._check_endpointing()
         if self.kafka_security_protocol.startswith("SASL") and not (self.kafka_username and self.kafka_password):
             raise ValueError(
                 f"{self.kafka_security_protocol} needs SIDETONE_KAFKA_USERNAME and SIDETONE_KAFKA_PASSWORD"
             )
         return self
+
+    def _check_endpointing(self) -> None:
+        pretends = self.model in ("scripted", "echo")
+        api = self.model == "openai_realtime"
+        if self.endpointing == "model" and (pretends or (api and self.openai_turn_detection == "own")):
+            raise ValueError(
+                "endpointing by the model needs one that listens: SIDETONE_MODEL=openai_realtime with "
+                "SIDETONE_OPENAI_TURN_DETECTION=server_vad or semantic_vad"
+            )
+        if self.endpointing == "transcript" and (pretends or (api and self.openai_transcription is None)):
+            raise ValueError(
+                "endpointing by transcript needs a model that tells the user's words: SIDETONE_MODEL=openai_realtime "
+                "with SIDETONE_OPENAI_TRANSCRIPTION=gpt-4o-mini-transcribe or the like"
+            )
 
     @property
     def log_file(self) -> Path:

@@ -54,6 +54,8 @@ class ClientSide(Protocol):
         """Learn that an answer ended because of an error."""
 
 
+_USER_SILENT: Final = frozenset({State.LISTENING, State.RESPONDING, State.AGENT_SPEAKING, State.RESUMING})
+
 RETIRING_MAX: Final = 4
 """Answers that were cut off and whose model has not let go yet; a model that hangs on to more is called broken."""
 
@@ -144,9 +146,10 @@ class Conversation:
 
     def user_partial(self, text: str, *, final: bool) -> None:
         """Go by the user's words so far; keep them, of a call that consented."""
-        if claims_floor(text):
+        current = self._floor.state not in _USER_SILENT  # else they are late words of a turn that is being answered
+        if current and claims_floor(text):
             self._apply(self._floor.floor_claimed(time.time_ns()))
-        if self._predictions is not None:
+        if current and self._predictions is not None:
             self._predictions.read(text)
             question = self._floor.endpointer.asked
             if question is not None and self._predictions.by_words:

@@ -108,3 +108,23 @@ def test_two_ufrag_keys_must_go_by_two_ids(tmp_path: Path) -> None:
         load(data_dir=tmp_path, ufrag_key=current, ufrag_key_previous=same).ufrag_key_previous_bytes()
     with pytest.raises(SettingsError, match="not hexadecimal"):
         load(data_dir=tmp_path, ufrag_key_previous="secret")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"endpointing": "model"}, "SIDETONE_OPENAI_TURN_DETECTION=server_vad"),
+        ({"endpointing": "model", "model": "openai_realtime"}, "needs one that listens"),
+        ({"endpointing": "transcript"}, "tells the user's words"),
+        ({"endpointing": "transcript", "model": "openai_realtime"}, "SIDETONE_OPENAI_TRANSCRIPTION"),
+    ],
+)
+def test_a_turn_cannot_be_ended_by_a_model_that_tells_nothing(flags: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        load(**flags)
+
+
+def test_a_turn_can_be_ended_by_a_model_that_listens() -> None:
+    load(endpointing="model", model="openai_realtime", openai_turn_detection="semantic_vad")
+    load(endpointing="transcript", model="openai_realtime", openai_transcription="whisper-1")
+    load(endpointing="transcript", model="my.models:Mine")
