@@ -138,10 +138,9 @@ _METRICS: Final = (
         _NETWORK,
         "Packet facts stored ÷ packets they represent; 1 where every packet was written. An edge whose policy is "
         "`sampled` writes all packets of a call from 2 s before to 5 s after a bad moment (a loss, a duplicate, a "
-        "reordered packet, a stream's start, |D| of 20 ms or more; or a turn-taking error that the transceiver told "
-        "of), and elsewhere one, chosen at random, of up to ten of a stream within a second. Packets, losses, "
-        "duplicates and reordered packets are exact for whole seconds; bytes, transit times and levels are unbiased "
-        "estimates.",
+        "reordered packet, a stream's start, |D| of 20 ms or more), and elsewhere one, chosen at random, of up to ten "
+        "of a stream within a second. Packets, losses, duplicates and reordered packets are exact for whole seconds; "
+        "bytes, transit times and levels are unbiased estimates.",
         "ratio",
         "Sidetone",
     ),
@@ -206,7 +205,7 @@ _METRICS: Final = (
         " stopped, lasts less than 1 s: a cough, or a backchannel by its length (without words, a short «stop» is "
         "taken for one). With hindsight of 2 s; a call that ended sooner tells nothing. Version 1 held 200 ms "
         "against what was said after the agent's end alone, and so missed every backchannel that outlasted the "
-        "agent.",
+        "agent. Giving way to what the agent had cut off is none.",
         "count; rate per turn",
         "LiveKit's 2 s of silence; Full-Duplex-Bench's 1 s for backchannels",
         version=2,

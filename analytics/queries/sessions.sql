@@ -80,4 +80,5 @@ LEFT JOIN
 WHERE NOT {errors:Bool} OR errors > 0
 ORDER BY c.began_ns DESC, session_id
 LIMIT {limit:UInt32}
-SETTINGS join_use_nulls = 1, enable_materialized_cte = 1
+-- The last one costs more than all the rest of working out the query, and gains nothing here.
+SETTINGS join_use_nulls = 1, enable_materialized_cte = 1, optimize_and_compare_chain = 0

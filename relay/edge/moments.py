@@ -10,7 +10,6 @@ import numpy.typing as npt
 WEIGHT_MAX: Final = 250
 """Most packets that one row may stand for: five seconds of voice at 50 a second, more than a group ever has."""
 
-_SPAN_MAX: Final = 64  # moments that one span may become
 _TIME_BITS: Final = 40  # microseconds since the first time looked at: six days before they touch the session's bits
 _TIME_MAX: Final = (1 << (_TIME_BITS - 1)) - 1
 _NOT_NEAR: Final = 1 << 62
@@ -38,12 +37,6 @@ class Moments:
         """Note moments: uint8 of shape (n, 16), and n times."""
         self._sessions.append(sessions)
         self._times.append(times_ns)
-
-    def add_span(self, session: bytes, from_ns: int, until_ns: int) -> None:
-        """Note moments of one session, so close together that all between them is near one."""
-        step = max(self._before_ns + self._after_ns, (until_ns - from_ns) // _SPAN_MAX, 1)
-        times = np.append(np.arange(from_ns, until_ns, step, dtype=np.int64), np.int64(until_ns))
-        self.add(np.tile(np.frombuffer(session, np.uint8), (len(times), 1)), times)
 
     def forget(self, end_ns: int) -> None:
         """Forget moments that nothing observed at or after `end_ns` can be near."""

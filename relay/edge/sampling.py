@@ -100,10 +100,6 @@ class Sampler:
         if bad.any():
             self._moments.add(columns["session"][bad], columns["observed_ns"][bad])
 
-    def demand(self, session: bytes, from_ns: int, until_ns: int) -> None:
-        """Write a session in full for a while, as around bad moments that lie at `from_ns` to `until_ns`."""
-        self._moments.add_span(session, from_ns, until_ns)
-
     def due(self, now_ns: int, *, last: bool = False) -> Iterator[Columns | None]:
         """Yield packets to be written, with `represents` (uint32); None between two steps of work.
 

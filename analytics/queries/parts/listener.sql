@@ -10,7 +10,7 @@
             if(isNull(clock_error_ms), NULL, client_ns + toIntervalNanosecond(toInt64(values['clock_offset_ms'] * 1e6))) AS heard_ns,
             coalesce(heard_ns, observed_ns) AS known_ns
         FROM sidetone.clients
-        WHERE session_id IN (SELECT session_id FROM window_turns) AND kind = 'playout'
+        WHERE session_id IN (SELECT session_id FROM turn_facts) AND kind = 'playout'
             AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
             AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
     ),

@@ -3,14 +3,14 @@
     (
         SELECT session_id, observed_ns, toString(leg) AS leg, rtt_us / 1000 AS ms
         FROM sidetone.legs
-        WHERE session_id IN (SELECT session_id FROM window_turns) AND leg != 'transceiver_model'
+        WHERE session_id IN (SELECT session_id FROM turn_facts) AND leg != 'transceiver_model'
             AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
             AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
         UNION ALL
         -- ICE checks pass through the edge, so a candidate pair's round trip is the whole way.
         SELECT session_id, observed_ns, 'client_transceiver', values['currentRoundTripTime'] * 1000
         FROM sidetone.clients
-        WHERE session_id IN (SELECT session_id FROM window_turns) AND kind = 'candidate-pair'
+        WHERE session_id IN (SELECT session_id FROM turn_facts) AND kind = 'candidate-pair'
             AND mapContains(values, 'currentRoundTripTime')
             AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
             AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
@@ -18,7 +18,7 @@
         -- What the client says of one answer: from the arrival of its first voiced packet to its playout.
         SELECT session_id, observed_ns, 'answer', values['playout_delay_ms']
         FROM sidetone.clients
-        WHERE session_id IN (SELECT session_id FROM window_turns) AND kind = 'playout'
+        WHERE session_id IN (SELECT session_id FROM turn_facts) AND kind = 'playout'
             AND mapContains(values, 'playout_delay_ms')
             AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
             AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
@@ -35,7 +35,7 @@
                 lagInFrame(values['jitterBufferDelay'], 1, 0.) OVER samples AS held_before,
                 lagInFrame(values['jitterBufferEmittedCount'], 1, 0.) OVER samples AS emitted_before
             FROM sidetone.clients
-            WHERE session_id IN (SELECT session_id FROM window_turns) AND kind = 'inbound-rtp'
+            WHERE session_id IN (SELECT session_id FROM turn_facts) AND kind = 'inbound-rtp'
                 AND mapContains(values, 'jitterBufferDelay')
                 AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
                 AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)

@@ -144,17 +144,6 @@ def test_around_a_loss_both_taps_of_its_session_are_full_and_elsewhere_it_is_thi
     assert {int(row["represents"]) for row in far} == {9, 10}  # a second less the packet at its edge has 49
 
 
-def test_a_demand_is_as_good_as_a_bad_moment() -> None:
-    made = steady(40)
-    sampler = Sampler(Sampling("sampled", 10, 2.0, 1.0), 1)
-    sampler.demand(SESSIONS[0], START + 10 * SECOND, START + 20 * SECOND)
-    sampler.add(columns(made))
-    kept = drained(sampler, START, last=True)
-    full = [row["observed_ns"] - START for row in kept if row["represents"] == 1]
-    assert (min(full), max(full)) == (8 * SECOND, 21 * SECOND)
-    assert len(full) == 13 * 50 + 1
-
-
 def test_what_is_not_judged_waits_and_no_more_than_may() -> None:
     sampler = Sampler(Sampling("sampled", 10, 2.0, 5.0, rows=120), 1)
     sampler.add(columns(steady(2)))
