@@ -1,7 +1,8 @@
 """The edge: the one address that clients see. It forwards UDP between clients and transceivers and owns no media.
 
-The data's way: `io` receives and sends datagrams in batches, `router` decides where each one goes by its `flows`,
-`capture` keeps what the taps saw as raw rows, `flush` turns them into facts, and `edge` is the loop around it all.
+The data's way: `native` (by `wire`, compiled) or `portable` (by `io`) receives and sends datagrams in batches,
+`router` decides where each one goes by its `flows`, `capture` keeps what the taps saw as raw rows of `owners`, `flush`
+turns them into facts, `flowmap` keeps flows on disk, and `edge` is the loop around it all.
 """
 
 from relay.edge.config import EdgeConfig, Limits
