@@ -11,6 +11,10 @@ ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never \
     UV_PROJECT_ENVIRONMENT=/opt/sidetone
+# For the edge's compiled half, which is built at the end; without it an edge goes the portable way, at half the speed.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 # What we depend on changes seldom and has a layer of its own. Without the embedded store (half a gigabyte): containers
 # have a ClickHouse server.
@@ -22,6 +26,9 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv sync --frozen --no-dev --no-editable ${LEAVE_OUT}
+# Where it is installed, not in /src.
+WORKDIR /
+RUN /opt/sidetone/bin/python -m relay.edge.wire.build
 
 FROM python:${PYTHON}
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/sidetone sidetone \
