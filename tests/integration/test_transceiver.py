@@ -105,7 +105,7 @@ async def test_question_is_answered_and_written_down(tmp_path: Path) -> None:
     for direction in ("in", "out"):
         ticks = [row["tick"] for row in frames if row["direction"] == direction and row["kind"] != "discarded_late"]
         assert len(ticks) == len(set(ticks)) > 100
-    (config,) = await made.facts("input", session)
+    (config,) = [row for row in await made.facts("input", session) if row["kind"] == "config"]
     assert json.loads(config["payload"])["config"]["model"]["name"] == "echo"
 
 
