@@ -152,6 +152,8 @@ async def test_services_run_as_the_file_says_and_a_call_arrives_in_the_tables(
                 api = f"http://127.0.0.1:{here.port('api', 8090)}/v1/questions"
                 await stored(http, api, session)
                 await log_in_is_needed(f"http://127.0.0.1:{here.port('dashboard', 8501)}", token)
+                for name, port in (("edge-eu-west", 8092), ("collector", 8091), ("transceiver", 8080)):
+                    await metrics_need_the_token(f"http://127.0.0.1:{here.port(name, port)}/metrics", token)
                 for first in (("transceiver", "edge-eu-west", "edge-us-east", "edge-ap-south"), ("collector",)):
                     assert set(await asyncio.gather(*(containers[name].stop() for name in first))) == {0}
                 facts = await answer(http, api, "facts")
@@ -191,6 +193,13 @@ async def stored(http: httpx.AsyncClient, api: str, session: str) -> None:
         if any(call["session_id"] == session and call["ended_ns"] for call in calls):
             return
         await asyncio.sleep(0.3)
+
+
+async def metrics_need_the_token(url: str, token: str) -> None:
+    async with httpx.AsyncClient(timeout=30) as http:
+        assert (await http.get(url)).status_code == 401
+        shown = await http.get(url, headers={"Authorization": f"Bearer {token}"})
+    assert (shown.status_code, "sidetone_" in shown.text) == (200, True)
 
 
 async def log_in_is_needed(dashboard: str, token: str) -> None:
