@@ -41,9 +41,7 @@ def behaving(config: TransceiverConfig, asked: str | None) -> TransceiverConfig:
     if asked is None:
         return config
     if not config.behaviours:
-        raise BehaviourError(
-            "this server's agent takes no orders from callers; SIDETONE_BEHAVIOURS=true allows it"
-        )
+        raise BehaviourError("this server's agent takes no orders from callers; SIDETONE_BEHAVIOURS=true allows it")
     values = _read(asked)
     model = config.model
     # What is asked must not depend on what a predictor makes of it, nor be mended by an agent that goes on again.
