@@ -52,6 +52,7 @@ class _Metrics(Collector):
         yield CounterMetricFamily(
             "sidetone_edge_thinned_packets", "RTP packets that another's fact represents", counters.thinned
         )
+        yield CounterMetricFamily("sidetone_edge_lost_packets", "RTP packets that did not come", counters.lost)
         yield _by("sidetone_edge_emitted_facts", "Facts handed on", "fact", counters.emitted)
         yield _by(
             "sidetone_edge_shed_rows",

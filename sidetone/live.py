@@ -90,7 +90,7 @@ def _edge(before: Reading, after: Reading) -> dict[str, Any]:
         "down_per_s": _per_s(before, after, forwarded, "down"),
         "voice_per_s": _per_s(before, after, "sidetone_edge_captured_packets_total"),
         "loss": None if lost is None or seen is None or lost + seen <= 0 else max(0.0, lost) / (max(0.0, lost) + seen),
-        "dropped_per_s": _per_s(before, after, "sidetone_edge_dropped_datagrams_total"),
+        "dropped_per_s": _dropped(before, after, "sidetone_edge_flows", "sidetone_edge_dropped_datagrams_total"),
         "dropped": _counts(after, "sidetone_edge_dropped_datagrams_total"),
         "shed": round(after.total("sidetone_edge_shed_rows_total")),
         "overflowed": round(after.total("sidetone_edge_overflowed_datagrams_total")),
@@ -102,7 +102,7 @@ def _transceiver(before: Reading, after: Reading) -> dict[str, Any]:
     return {
         "calls": round(after.total("sidetone_transceiver_sessions")),
         "voice_per_s": _per_s(before, after, "sidetone_transceiver_packets_total"),
-        "dropped_per_s": _per_s(before, after, "sidetone_transceiver_drops_total"),
+        "dropped_per_s": _dropped(before, after, "sidetone_transceiver_sessions", "sidetone_transceiver_drops_total"),
         "dropped": _counts(after, "sidetone_transceiver_drops_total"),
         "overflowed": round(after.values.get("sidetone_transceiver_drops_total", {}).get("socket_overflow", 0)),
         "underruns": round(after.total("sidetone_transceiver_underruns_total")),
@@ -121,6 +121,11 @@ def _increase(before: Reading, after: Reading, name: str, label: str | None = No
 def _per_s(before: Reading, after: Reading, name: str, label: str | None = None) -> float | None:
     increase = _increase(before, after, name, label)
     return None if increase is None else increase / max(1e-3, after.at_s - before.at_s)
+
+
+def _dropped(before: Reading, after: Reading, always: str, name: str) -> float | None:
+    # What is counted by reason shows nothing before the first.
+    return 0.0 if after.known(always) and not after.known(name) else _per_s(before, after, name)
 
 
 def _counts(after: Reading, name: str) -> dict[str, int]:

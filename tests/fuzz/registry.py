@@ -35,10 +35,22 @@ TARGETS: Final = (
     "request",
     "script",
     "behaviour",
+    "events",
+    "form",
+    "probe",
+    "regions",
 )
 
 CORPUS: Final = Path(__file__).with_name("corpus")
-LARGEST: Final[Mapping[str, int]] = {"offer": 8_192, "chunk": 16_384, "messages": 8_192, "sql": 4_096, "script": 4_096}
+LARGEST: Final[Mapping[str, int]] = {
+    "chunk": 16_384,
+    "events": 8_192,
+    "form": 4_096,
+    "messages": 8_192,
+    "offer": 8_192,
+    "script": 4_096,
+    "sql": 4_096,
+}
 """Longest input in bytes where 2,048, a datagram, is not right."""
 
 
