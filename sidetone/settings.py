@@ -65,6 +65,13 @@ def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
+def _model_name(name: str) -> str:
+    known = ("scripted", "echo", "openai_realtime")
+    if name not in known and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        raise ValueError(f"there is no voice model {name!r}; choose {', '.join(known)}, or a class: module:Class")
+    return name
+
+
 class EdgeSetting(BaseModel, extra="forbid"):
     """One edge: where clients reach it and where transceivers do; in a container it may listen elsewhere."""
 
@@ -185,9 +192,8 @@ class Settings(BaseSettings):
         None, description="A second key (hex) that is believed but not signed with, while keys are exchanged."
     )
 
-    model: str = Field(
+    model: Annotated[str, AfterValidator(_model_name)] = Field(
         "scripted",
-        pattern=r"^(scripted|echo|openai_realtime|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
         description="Who answers: `scripted`, `echo`, `openai_realtime`, or a class of yours, `module:Class`.",
     )
     openai_url: str = Field(
