@@ -6,8 +6,7 @@ A target is a module of this folder with
     seeds()     real messages by name, made anew each time, so that they never are yesterday's
     run(data)   takes any bytes; raises only if something is wrong with the code under test
 
-The committed corpus holds what fuzzing added to them (the fewest inputs that cover the same) and what once broke
-something.
+The committed corpus holds some of what fuzzing added to them, and what once broke something.
 """
 
 from __future__ import annotations
