@@ -18,20 +18,27 @@ from bench import harness
 from bench.relays import alone, contenders, serve
 from bench.relays.contenders import Contender, Unavailable
 from bench.relays.load import BURST, CLIENTS, PACKET_BYTES
+from relay.edge import Limits
 
 PACKETS: Final = 200 * BURST
 SLOW_PACKETS: Final = 60 * BURST  # for those that take as long for these
+PATIENT: Final = Limits(shed_behind_s=3600)  # saturated all the time, and yet a fact for every packet
 SETTLE_S: Final = 1.0  # for the facts of a run to be flushed and logged: their CPU counts
 
 
 def _runner(contender: Contender, packets: int, *, facts: bool) -> Callable[[], harness.Work]:
     def run() -> harness.Work:
+        before = contender.counters().emitted["packet"] if facts else 0
         cpu, started = contender.cpu_s(), time.perf_counter()
         arrived = contender.load.saturate(packets)
         wall = time.perf_counter() - started
         if facts:
             time.sleep(SETTLE_S)
-        return harness.Work(arrived, wall_s=wall, cpu_s=contender.cpu_s() - cpu, detail={"lost": packets - arrived})
+        cpu = contender.cpu_s() - cpu
+        detail = {"lost": float(packets - arrived)}
+        if facts:
+            detail["facts"] = contender.counters().emitted["packet"] - before
+        return harness.Work(arrived, wall_s=wall, cpu_s=cpu, detail=detail)
 
     return run
 
@@ -43,12 +50,12 @@ def compare(rounds: int) -> dict[str, object]:
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="sidetone-bench-"))
         runners = {}
         starts: tuple[tuple[str, int, Callable[[], Contender]], ...] = (
-            ("edge_with_facts", PACKETS, lambda: contenders.python(ending, folder, serve.edge)),
+            ("edge_with_facts", PACKETS, lambda: contenders.python(ending, folder, serve.edge, limits=PATIENT)),
             ("edge_without_facts", PACKETS, lambda: contenders.python(ending, folder, serve.edge, packet_facts=False)),
             (
                 "portable_with_facts",
                 SLOW_PACKETS,
-                lambda: contenders.python(ending, folder, serve.edge, compiled=False),
+                lambda: contenders.python(ending, folder, serve.edge, compiled=False, limits=PATIENT),
             ),
             ("asyncio", SLOW_PACKETS, lambda: contenders.python(ending, folder, serve.forwarder)),
             ("c", PACKETS, lambda: contenders.c_loop(ending, folder)),
@@ -60,6 +67,7 @@ def compare(rounds: int) -> dict[str, object]:
             except Unavailable as what:
                 missing[name] = f"needs {what}"
         medians = harness.rounds(runners, rounds)
+    packets_of = {name: packets for name, packets, _ in starts}
     speed = {name: median.per_cpu_s for name, median in medians.items()}
 
     def ratio(mine: str, other: str) -> float | None:
@@ -73,6 +81,11 @@ def compare(rounds: int) -> dict[str, object]:
         "packets_per_cpu_s": speed,
         "packets_per_s": {name: median.per_s for name, median in medians.items()},
         "lost_packets": {name: median.detail["lost"] for name, median in medians.items()},
+        "facts_per_packet": {
+            name: median.detail["facts"] / packets_of[name]
+            for name, median in medians.items()
+            if "facts" in median.detail
+        },
         "missing": missing,
         "vs_c": ratio("edge_with_facts", "c"),
         "vs_coturn": ratio("edge_with_facts", "coturn"),

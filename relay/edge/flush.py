@@ -26,7 +26,7 @@ from voice.sequence import StreamStats, receive_streams
 
 _NS: Final = 1_000_000_000
 _STREAM_IDLE_NS: Final = 60 * _NS  # a stream without packets for so long is over
-_BLOCK_ROWS: Final = 1024  # rows worked on together: a step over them takes some 0.2 ms, which voice may have to wait
+_BLOCK_ROWS: Final = 2048  # rows worked on together: voice may have to wait for a step, smaller blocks cost more in all
 _US_MAX: Final = 0xFFFF_FFFF
 _TAP_SHIFT: Final = 32  # a stream's key: code of its session, tap, SSRC
 _CODE_SHIFT: Final = 33
