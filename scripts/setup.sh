@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock. `test` adds the browser that tests drive, Java and
+# Set-up on a Debian or Ubuntu machine: `base` makes .venv from uv.lock and compiles the
+# edge's hot path if there is a C compiler. `test` adds the browser that tests drive, Java and
 # Maven for the Kafka broker that they start (its jars are fetched by the first test that needs them), tshark, which
 # counts packets beside us, and a C compiler, for a measure of speech and the loop that the edge is compared with.
 set -euo pipefail
@@ -43,6 +44,7 @@ base() {
     find_uv
     say "making .venv from uv.lock"
     "$uv" sync --frozen --quiet
+    say "the edge's hot path: $(.venv/bin/python -m relay.edge.wire.build)"
 }
 
 test_() {
