@@ -44,8 +44,10 @@ base() {
     find_uv
     say "making .venv from uv.lock"
     "$uv" sync --frozen --quiet
-    say "the edge's hot path: $(.venv/bin/python -m relay.edge.wire.build)"
+    compile_hot_path
 }
+
+compile_hot_path() { say "the edge's hot path: $(.venv/bin/python -m relay.edge.wire.build)"; }
 
 test_() {
     local missing=()
@@ -60,6 +62,7 @@ test_() {
     find_uv
     say "adding what only tests need to .venv"
     "$uv" sync --frozen --quiet --group checks --extra onnx
+    compile_hot_path
 }
 
 case "${1:-}" in
