@@ -85,9 +85,10 @@ def _fact(
     )
 
 
-PACKET_TIME_NS: Final = 1_000
-"""Resolution of a packet's `observed_ns`: below a microsecond a receive time is noise, and noise does not compress (it
-was a third of all that a packet takes in the store). Differences are taken before times are cut to it."""
+PACKET_TIME_NS: Final = 10_000
+"""Resolution of a packet's `observed_ns` and `transit_delta_us`: half of Opus' RTP clock unit (1/48,000 s), in which
+RFC 3550 counts jitter. What lies below is noise of the receiving machine, and noise does not compress: every bit of it
+is a bit in the store. Differences are taken before times are cut to it, then rounded."""
 
 PACKET: Final = _fact(
     "packet",

@@ -10,6 +10,7 @@ import pyarrow as pa
 from eventlog.cloudevents import headers
 from eventlog.codec import encode
 from eventlog.port import Record, TopicPartition
+from eventlog.resolution import coarse_us_many
 from eventlog.schema import NAME, PACKET, PACKET_TIME_NS, TAPS, TIME, UUID_TYPE, FactType
 
 NAMES: Final = ("amber", "basil", "cedar", "delta")
@@ -52,7 +53,7 @@ def packets(
     observed = start_ns + tick.astype(np.int64) * PACKET_NS + jitter * 1000 + rng.integers(0, 1000, tick.shape)
     observed = np.maximum.accumulate(observed, axis=1)
     observed -= observed % PACKET_TIME_NS
-    delta = np.diff(jitter, axis=1, prepend=0).astype(np.int32)
+    delta = coarse_us_many(np.diff(jitter, axis=1, prepend=0).astype(np.int32))
     first = rng.integers(0, 1 << 16, (len(streams), 1))
     identifiers = np.sort(_uuids(sessions, rng))
     session_of = np.repeat(np.repeat(identifiers, 2), each)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from eventlog.resolution import coarse_us_many
 from eventlog.schema import LEG, PACKET, PACKET_TIME_NS, TIME, UUID_TYPE, FactType
 from relay.edge import heads
 from relay.edge.capture import EDGE_UP, TAPS, UNKNOWN_TOS, Capture, Columns, LegRow
@@ -230,7 +231,7 @@ class Flusher:
             "audio_level_dbov": pa.array(packets["level"], mask=no_level),
             "voice_activity": pa.array(packets["voice"], mask=no_level),
             "dscp": pa.array((packets["tos"] >> 2).astype(np.uint8), mask=packets["tos"] == UNKNOWN_TOS),
-            "transit_delta_us": pa.array(packets["transit_delta_us"], mask=~packets["transit_known"]),
+            "transit_delta_us": pa.array(coarse_us_many(packets["transit_delta_us"]), mask=~packets["transit_known"]),
         }
         for name in (
             "stream",

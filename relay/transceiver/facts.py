@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from eventlog.resolution import coarse_us
 from eventlog.schema import FACTS, PACKET_TIME_NS, FactType
 from voice.rtp import RtpHeader
 from voice.sequence import Arrival
@@ -35,6 +36,7 @@ class SessionFacts:
 
     def packet(self, tap: str, header: RtpHeader, arrival: Arrival, size_bytes: int, observed_ns: int) -> None:
         """One RTP packet at a tap of the transceiver."""
+        delta_us = arrival.transit_delta_us
         self._emitter.add(
             _PACKET,
             session_id=self._id,
@@ -49,7 +51,7 @@ class SessionFacts:
             size_bytes=size_bytes,
             audio_level_dbov=header.audio_level_dbov,
             voice_activity=header.voice_activity,
-            transit_delta_us=arrival.transit_delta_us,
+            transit_delta_us=None if delta_us is None else coarse_us(delta_us),
             newly_lost=arrival.newly_lost,
             reordered=arrival.reordered,
             duplicate=arrival.duplicate,
