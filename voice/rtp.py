@@ -192,6 +192,21 @@ def extensions(profile: int, block: bytes) -> Iterator[tuple[int, bytes]]:
         at += size
 
 
+def element(data: bytes, identifier: int) -> bytes | None:
+    """Return the data of one element of a packet's header extension; None if it has none.
+
+    Raises:
+        RtpError: as `parse_header`.
+
+    """
+    if len(data) < FIXED_HEADER_BYTES:
+        raise RtpError(f"{len(data)} octets are shorter than an RTP header ({FIXED_HEADER_BYTES})")
+    if not data[0] & 0x10:
+        return None
+    profile, start, end = _extension(data, FIXED_HEADER_BYTES + 4 * (data[0] & 0x0F))
+    return next((found for name, found in extensions(profile, data[start:end]) if name == identifier), None)
+
+
 def payload(data: bytes, header: RtpHeader) -> bytes:
     """Return the payload of a decrypted RTP packet without its padding (RFC 3550 §5.1).
 

@@ -10,6 +10,7 @@ from aioice import Candidate
 from aiortc import RTCDtlsParameters
 
 from relay.transceiver.offer import AUDIO_LEVEL_URI, Offer, Section
+from voice import twcc
 
 SCTP_PORT: Final = 5_000
 MESSAGE_BYTES_MAX: Final = 65_536
@@ -87,6 +88,11 @@ def _audio(offer: Offer, local: Local) -> list[str]:
     ]
     if offer.audio_level_id is not None:
         lines.append(f"a=extmap:{offer.audio_level_id} {AUDIO_LEVEL_URI}")
+    if offer.transport_number_id is not None:
+        lines.append(f"a=extmap:{offer.transport_number_id} {twcc.URI}")
+        lines.append(f"a=rtcp-fb:{offer.payload_type} transport-cc")
+    if offer.reduced_size:
+        lines.append("a=rtcp-rsize")
     if offer.client_receives:
         lines += [f"a=msid:{local.cname} agent", f"a=ssrc:{local.ssrc} cname:{local.cname}"]
     return lines

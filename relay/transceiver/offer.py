@@ -12,6 +12,7 @@ from aiortc.rtcsctptransport import RTCSctpCapabilities
 from aiortc.sdp import MediaDescription, SessionDescription
 
 from relay.transceiver.errors import OfferError
+from voice import twcc
 
 OFFER_BYTES_MAX: Final = 65_536
 """Chromium's offer for one audio track and a data channel has 4 to 6 kB, half of it candidates."""
@@ -25,6 +26,8 @@ _ONE_BYTE_EXTENSION_ID_MAX: Final = 14  # RFC 8285, section 4.2
 _BITRATE_MIN_BPS, _BITRATE_MAX_BPS = 6_000, 510_000  # RFC 7587, section 6.1
 _MAX_PTIME: Final = re.compile(r"^a=maxptime:(\d{1,4})\s*$", re.MULTILINE)
 _MAX_PTIME_MS: Final = 120  # RFC 7587, section 6.1: without a=maxptime
+_SECTION: Final = re.compile(r"^m=", re.MULTILINE)
+_REDUCED_SIZE: Final = re.compile(r"^a=rtcp-rsize\s*$", re.MULTILINE)
 _ROLES: Final = {"auto": "client", "client": "server", "server": "client"}
 _PARSE_ERRORS: Final = (ValueError, AssertionError, KeyError, IndexError, TypeError, AttributeError, StopIteration)
 
@@ -49,6 +52,8 @@ class Offer:
         payload_type: the client's for Opus.
         opus_parameters: the client's `fmtp` for it.
         audio_level_id: header extension id for RFC 6464, or None.
+        transport_number_id: header extension id of transport-wide numbers if feedback on them is offered, or None.
+        reduced_size: whether RTCP packets need not begin with a report (`a=rtcp-rsize`, RFC 5506).
         max_bitrate_bps: what the client's decoder takes (`maxaveragebitrate`, RFC 7587, section 6.1).
         max_ptime_ms: longest packet that it takes (`a=maxptime`).
         client_sends: whether we are to hear the client.
@@ -64,6 +69,8 @@ class Offer:
     payload_type: int
     opus_parameters: str
     audio_level_id: int | None
+    transport_number_id: int | None
+    reduced_size: bool
     max_bitrate_bps: int
     max_ptime_ms: int
     client_sends: bool
@@ -111,7 +118,9 @@ def read_offer(sdp: str) -> Offer:
         ),
         payload_type=opus.payloadType,
         opus_parameters=_parameters(opus),
-        audio_level_id=_audio_level_id(audio),
+        audio_level_id=_extension_id(audio, AUDIO_LEVEL_URI),
+        transport_number_id=_transport_number_id(audio, opus),
+        reduced_size=_reduced_size(sdp, description.media.index(audio)),
         max_bitrate_bps=_max_bitrate(opus),
         max_ptime_ms=_max_ptime(sdp),
         client_sends=audio.direction in ("sendrecv", "sendonly", None),
@@ -163,11 +172,24 @@ def _parameters(codec: RTCRtpCodecParameters) -> str:
     return ";".join(key if value is None else f"{key}={value}" for key, value in codec.parameters.items())
 
 
-def _audio_level_id(media: MediaDescription) -> int | None:
+def _extension_id(media: MediaDescription, uri: str) -> int | None:
     for extension in media.rtp.headerExtensions:
-        if extension.uri == AUDIO_LEVEL_URI and 1 <= extension.id <= _ONE_BYTE_EXTENSION_ID_MAX:
+        if extension.uri == uri and 1 <= extension.id <= _ONE_BYTE_EXTENSION_ID_MAX:
             return extension.id
     return None
+
+
+def _transport_number_id(media: MediaDescription, codec: RTCRtpCodecParameters) -> int | None:
+    """Numbers without `a=rtcp-fb:… transport-cc` are for somebody else, and the other way round there are none."""
+    if not any(feedback.type == "transport-cc" for feedback in codec.rtcpFeedback):
+        return None
+    return _extension_id(media, twcc.URI)
+
+
+def _reduced_size(sdp: str, index: int) -> bool:
+    """Whether the section has `a=rtcp-rsize`, read here because aiortc's parser leaves it out."""
+    sections = _SECTION.split(sdp)[1:]
+    return index < len(sections) and _REDUCED_SIZE.search(sections[index]) is not None
 
 
 def _max_bitrate(codec: RTCRtpCodecParameters) -> int:

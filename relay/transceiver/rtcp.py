@@ -1,4 +1,8 @@
-"""RTCP of one call (RFC 3550, section 6): what we report, and the round trips that the client's reports show."""
+"""RTCP of one call (RFC 3550, section 6): what we report, and the round trips that the client's reports show.
+
+Once a second a report on the client's stream; where the offer asks for it, ten times a second what of its packets has
+come when (see `voice.twcc`), which is what a browser adapts its own sending by.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from aiortc.rtp import (
     RtcpSrPacket,
 )
 
+from voice import twcc
+from voice.rtp import RtpError, element
 from voice.sender import Report
 from voice.sequence import StreamStats
 
@@ -52,11 +58,25 @@ def round_trip_us(arrival_ns: int, lsr: int, dlsr: int) -> int | None:
 
 
 class Rtcp:
-    """Both directions of one call's RTCP."""
+    """Both directions of one call's RTCP.
 
-    def __init__(self, ssrc: int, cname: str) -> None:
+    Args:
+        ssrc: our stream's.
+        cname: our canonical name (RFC 3550, section 6.5.1).
+        transport_number_id: header extension id of transport-wide numbers; None: no feedback on them.
+        reduced_size: whether feedback may go without a report before it (RFC 5506).
+
+    """
+
+    def __init__(
+        self, ssrc: int, cname: str, *, transport_number_id: int | None = None, reduced_size: bool = False
+    ) -> None:
         self._ssrc = ssrc
         self._cname = cname.encode()
+        self._transport_number_id = transport_number_id
+        self._before_feedback = b"" if reduced_size else bytes(RtcpRrPacket(ssrc)) + self._name()
+        self._transport = twcc.Recorder()
+        self._transport_ssrc = 0
         self._sent: deque[int] = deque(maxlen=REPORTS_REMEMBERED)
         self._remote: int | None = None
         self._remote_lsr = 0
@@ -80,8 +100,24 @@ class Rtcp:
         self._sent.append(middle(timestamp))
         info = RtcpSenderInfo(timestamp, rtp_ts & 0xFFFFFFFF, packets & 0xFFFFFFFF, octets & 0xFFFFFFFF)
         blocks = [self._block(now_ns, *heard)] if heard is not None else []
-        name = RtcpSdesPacket([RtcpSourceInfo(self._ssrc, [(_CNAME, self._cname)])])
-        return bytes(RtcpSrPacket(self._ssrc, info, blocks)) + bytes(name)
+        return bytes(RtcpSrPacket(self._ssrc, info, blocks)) + self._name()
+
+    def arrived(self, packet: bytes, arrival_ns: int) -> None:
+        """Take note of an authentic RTP packet of the client's, of whatever stream, for `feedback`."""
+        if self._transport_number_id is None:
+            return
+        try:
+            number = element(packet, self._transport_number_id)
+        except RtpError:
+            return
+        if number is not None and len(number) == 2:  # noqa: PLR2004 - 16 bits
+            self._transport.receive(int.from_bytes(number, "big"), arrival_ns)
+            self._transport_ssrc = int.from_bytes(packet[8:12], "big")
+
+    def feedback(self) -> list[bytes]:
+        """Return packets that tell what arrived since the last call; none if nothing did."""
+        messages = self._transport.take(self._ssrc, self._transport_ssrc)
+        return [self._before_feedback + twcc.pack(message) for message in messages]
 
     def goodbye(self) -> bytes:
         """Return a compound packet that ends our stream (RFC 3550, section 6.6)."""
@@ -115,6 +151,9 @@ class Rtcp:
             elif isinstance(packet, RtcpByePacket):
                 self.bye = True
         return reports
+
+    def _name(self) -> bytes:
+        return bytes(RtcpSdesPacket([RtcpSourceInfo(self._ssrc, [(_CNAME, self._cname)])]))
 
     def _block(self, now_ns: int, ssrc: int, stats: StreamStats) -> RtcpReceiverInfo:
         loss = stats.report()

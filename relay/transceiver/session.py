@@ -47,6 +47,9 @@ LATE_TICK_US: Final = 20_000
 REPORT_TICKS: Final = 50
 """A sender report per second: RFC 3550 would allow more on such bandwidth, and it gives the client a round trip."""
 
+FEEDBACK_TICKS: Final = 5
+"""Transport-wide feedback every 100 ms: as often as browsers give it where there is bandwidth."""
+
 _HEADERS_MAX: Final = 16
 
 _log = structlog.get_logger(__name__)
@@ -120,7 +123,12 @@ class Session:
         self._user = UserVoice(
             self.facts, shared.counters, vad, offer.payload_type, offer.audio_level_id, config.jitter
         )
-        self._rtcp = Rtcp(self._agent.ssrc, session_id.hex)
+        self._rtcp = Rtcp(
+            self._agent.ssrc,
+            session_id.hex,
+            transport_number_id=offer.transport_number_id,
+            reduced_size=offer.reduced_size,
+        )
         self._channel = ClientChannel(self.facts, shared.counters)
         self._realtime = RealtimeEvents(str(session_id), model, self._tell_event, wishes or {})
         self._events = EventsChannel(shared.counters, self._realtime.received, self._realtime.refuse)
@@ -214,6 +222,7 @@ class Session:
             return self._shared.counters.drop("srtp_refused")
         if self._dtls.is_rtcp(plain):
             return self._rtcp_received(plain, arrival_ns)
+        self._rtcp.arrived(plain, arrival_ns)
         self._step("first_packet")
         # Frames are played by the monotonic clock, the kernel stamps by the wall clock: only the age is carried over.
         age_ns = max(0, time.time_ns() - arrival_ns)
@@ -230,6 +239,9 @@ class Session:
             self._conversation.heard(heard)
         if self._offer.client_receives and self._dtls.ready:
             self._say(due_ns, now_ns)
+        if self._ticks % FEEDBACK_TICKS == 0 and self._dtls.ready:
+            for feedback in self._rtcp.feedback():
+                self._transmit(self._dtls.protect(feedback))
         self._ticks += 1
 
     def skip(self, ticks: int) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import struct
 
-from aiortc.rtp import RtcpPacket, RtcpReceiverInfo, RtcpRrPacket, RtcpSenderInfo, RtcpSrPacket
+from aiortc.rtp import RtcpPacket, RtcpReceiverInfo, RtcpRrPacket, RtcpSdesPacket, RtcpSenderInfo, RtcpSrPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.transceiver.rtcp import Rtcp, middle, ntp, round_trip_us
+from voice import twcc
 from voice.sequence import StreamStats
 
 UTC_NS = 1_760_000_000_123_456_789
@@ -55,6 +56,41 @@ def test_our_report_tells_what_arrived_and_when_theirs_did() -> None:
     assert (block.ssrc, block.packets_lost, block.fraction_lost, block.highest_sequence) == (9, 1, 256 // 5, 4)
     assert block.lsr == middle(ntp(UTC_NS))
     assert abs(block.dlsr - 6554) <= 1
+
+
+def numbered(number: int, identifier: int = 3) -> bytes:
+    """An RTP packet with a transport-wide number."""
+    fixed = struct.pack("!BBHII", 0x90, 111, number, number * 960, 9)
+    return fixed + struct.pack("!HHBHx", 0xBEDE, 1, identifier << 4 | 1, number) + b"voice"
+
+
+def test_feedback_tells_when_packets_came_and_only_once() -> None:
+    ours = Rtcp(7, "name", transport_number_id=3, reduced_size=True)
+    for number in (1, 2, 4):
+        ours.arrived(numbered(number), UTC_NS + number * 20 * MS)
+    ours.arrived(numbered(5, identifier=2), UTC_NS)
+    ours.arrived(b"\x90\x6f", UTC_NS)
+    (data,) = ours.feedback()
+    message = twcc.parse(data)
+    assert (message.sender_ssrc, message.media_ssrc, message.base, len(message.arrivals)) == (7, 9, 1, 4)
+    first, second, lost, fourth = message.arrivals
+    assert first is not None
+    assert (second, lost, fourth) == (first + 80, None, first + 240)
+    assert ours.feedback() == []
+
+
+def test_feedback_follows_a_report_where_reduced_size_was_not_agreed() -> None:
+    ours = Rtcp(7, "name", transport_number_id=3)
+    ours.arrived(numbered(1), UTC_NS)
+    (data,) = ours.feedback()
+    assert [type(packet) for packet in RtcpPacket.parse(data[:-24])] == [RtcpRrPacket, RtcpSdesPacket]
+    assert twcc.parse(data[-24:]).arrivals[0] is not None
+
+
+def test_without_agreement_there_is_no_feedback() -> None:
+    ours = Rtcp(7, "name")
+    ours.arrived(numbered(1), UTC_NS)
+    assert ours.feedback() == []
 
 
 @given(st.binary(max_size=200))

@@ -44,8 +44,26 @@ async def test_chromium_offer_is_answered() -> None:
     assert codec.parameters["useinbandfec"] == 1
     assert audio.rtcp_mux
     assert audio.direction == "sendrecv"
-    assert [x.id for x in audio.rtp.headerExtensions] == [1]
+    assert [x.id for x in audio.rtp.headerExtensions] == [1, 3]
+    assert [feedback.type for feedback in codec.rtcpFeedback] == ["transport-cc"]
     assert data.sctp_port == 5000
+
+
+@pytest.mark.parametrize("gone", ["a=rtcp-fb:111 transport-cc\r\n", "a=extmap:3 "])
+async def test_feedback_is_answered_only_where_it_is_offered_whole(gone: str) -> None:
+    crlf = CHROMIUM.replace("\r\n", "\n").replace("\n", "\r\n")
+    offer = read_offer(crlf.replace(gone, "a=nothing:" if gone.endswith(" ") else ""))
+    assert offer.transport_number_id is None
+    audio = (await answer_to(offer)).media[0]
+    assert [x.id for x in audio.rtp.headerExtensions] == [1]
+    assert not audio.rtp.codecs[0].rtcpFeedback
+
+
+def test_reduced_size_counts_only_in_the_audio_section() -> None:
+    assert read_offer(CHROMIUM).reduced_size
+    without = CHROMIUM.replace("a=rtcp-rsize", "a=nothing")
+    assert not read_offer(without).reduced_size
+    assert not read_offer(without.replace("a=mid:1", "a=mid:1\r\na=rtcp-rsize")).reduced_size
 
 
 async def test_video_is_refused_and_keeps_its_place() -> None:
