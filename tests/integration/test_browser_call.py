@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 import analytics
 from relay.speech import load as load_clip
@@ -22,6 +23,30 @@ HEARD = """async () => {
     return inbound.totalAudioEnergy > 0.005 ? {received: inbound.packetsReceived} : null;
 }"""
 """Truthy once the browser's own receiver has played a voice, which silence never amounts to."""
+
+REPORTED = """async () => {
+    const stats = [...(await window.sidetone.connection.getStats()).values()];
+    const pair = stats.find((one) => one.type === 'candidate-pair' && one.nominated);
+    const remote = stats.find((one) => one.type === 'remote-inbound-rtp' && one.kind === 'audio');
+    const known = remote && remote.roundTripTimeMeasurements > 0;
+    return known && pair.availableOutgoingBitrate < 250000 ? remote : null;
+}"""
+"""What the agent's side reports of the browser's voice, once its transport-wide feedback is believed: without it, and
+without loss, the browser's estimate of its bandwidth begins at 300 kbit/s and only ever rises."""
+
+POLLED = """async (condition) => {
+    for (let left = 200; left > 0; left -= 1) {
+        const found = await condition();
+        if (found) return found;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    throw new Error('20 seconds were not enough');
+}"""
+
+
+def polled(page: Page, condition: str) -> Any:
+    """Wait until an asynchronous function of the page's returns something."""
+    return page.evaluate(f"() => ({POLLED})({condition})")
 
 
 def write_question(path: Path) -> None:
@@ -54,13 +79,18 @@ def test_browser_asks_hears_an_answer_and_is_recorded(tmp_path: Path) -> None:
             page.goto(f"http://127.0.0.1:{settings.signalling_port}/")
             page.get_by_test_id("start").click()
             page.get_by_test_id("turn").first.wait_for(timeout=30_000)
-            heard = page.wait_for_function(HEARD, timeout=20_000).json_value()
+            heard = polled(page, HEARD)
+            reported = polled(page, REPORTED)
             session_id = page.get_by_test_id("session").inner_text()
             page.get_by_test_id("hang-up").click()
             page.get_by_test_id("start").wait_for()
             browser.close()
         assert errors == []
         assert heard["received"] > 50
+        assert 0 <= reported["roundTripTime"] < 5
+        assert 0 <= reported["jitter"] < 5
+        assert 0 <= reported["packetsLost"] < 50
+        assert 0 <= reported["fractionLost"] < 1
         client = analytics.connect(settings.store_host, settings.store_port)
         wanted = {"session": session_id}
         kinds: set[str] = set()
