@@ -22,6 +22,7 @@ TARGETS: Final = (
     "encap",
     "rtp",
     "rtcp",
+    "twcc",
     "edge_up",
     "edge_down",
     "demux",
