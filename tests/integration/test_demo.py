@@ -95,7 +95,8 @@ def test_measured_loss_is_the_injected_loss_packet_for_packet(demo: tuple[Path, 
 def test_platform_and_callers_tell_the_same_latency(demo: tuple[Path, dict[str, Any]]) -> None:
     truth = demo[1]["truth"]
     assert truth["heard"] > 0
-    assert truth["matched"] >= 0.9 * truth["heard"]
+    # An answer that was interrupted and goes on is heard twice and is one turn.
+    assert truth["matched"] >= 0.9 * (truth["heard"] - truth["continued"])
     assert truth["error_ms"]["p50"] < 60
 
 
