@@ -268,7 +268,7 @@ class JitterBuffer:
         kind: PlayoutKind | None = None
         ready = held
         while ready < wanted:
-            made, piece = self._next_piece(now_ns, wanted - ready)
+            made, piece = self._next_piece(now_ns)
             pieces.append(piece)
             ready += piece.samples - piece.skip
             if kind is None or _SEVERITY[made] > _SEVERITY[kind]:
@@ -278,8 +278,8 @@ class JitterBuffer:
         self._count(self._kind)
         return Playout(self._kind, tuple(pieces), rtp_ts, change)
 
-    def _next_piece(self, now_ns: int, wanted: int) -> tuple[PlayoutKind, Piece]:
-        """Take what comes next on the line: a packet, or filling of at most `wanted` samples."""
+    def _next_piece(self, now_ns: int) -> tuple[PlayoutKind, Piece]:
+        """Take what comes next on the line: a packet, or filling of at most a tick."""
         if self._next_ts is None:  # pragma: no cover - pop() has made sure
             raise AssertionError("playout has not begun")
         line = self._next_ts
@@ -292,26 +292,28 @@ class JitterBuffer:
             self.counts.played += 1
             skip = max(0, line - packet.ts) if line - packet.ts > self._frame_ts // 2 else 0
             return "played", Piece("packet", packet.payload, packet.samples, skip)
-        kind, piece = self._filling(now_ns, line, max(wanted, self._grain_ts))
+        kind, piece = self._filling(now_ns, line)
         self._next_ts = line + piece.samples
         self._filled_ts += piece.samples
         if self._packets:  # it is known what is missing here: should it come, its time is over
             self._played_ts = self._next_ts
         return kind, piece
 
-    def _filling(self, now_ns: int, line: int, wanted: int) -> tuple[PlayoutKind, Piece]:
-        """Fill what has no packet: by FEC, by concealment, or with silence if nothing was sent."""
+    def _filling(self, now_ns: int, line: int) -> tuple[PlayoutKind, Piece]:
+        """Fill what has no packet: by FEC, by concealment, or with silence if nothing was sent.
+
+        A whole tick, even if less would do for now: the rest of a lost frame could not be repaired any more.
+        """
         filled_ms = self._filled_ts * 1000 / self.config.clock_rate
-        grains = min(wanted, self._frame_ts) // self._grain_ts * self._grain_ts
         if not self._packets or self._last_seq is None:
             silent = not self._active or filled_ms >= self.config.conceal_ms
-            return self._made_up(grains, silent=silent, noise=filled_ms < self.config.conceal_ms)
+            return self._made_up(self._frame_ts, silent=silent, noise=filled_ms < self.config.conceal_ms)
         head = self._packets[0]
         gap = head.ts - line
         lost = head.seq - self._last_seq - 1
         if lost < 1:
             return self._made_up(
-                min(grains, max(gap, self._grain_ts)), silent=True, noise=filled_ms < self.config.conceal_ms
+                min(self._frame_ts, max(gap, self._grain_ts)), silent=True, noise=filled_ms < self.config.conceal_ms
             )
         if opus.has_fec(head.payload):
             repairs = round(opus.frame_ms(head.payload[0]) * self.config.clock_rate / 1000)
@@ -322,7 +324,8 @@ class JitterBuffer:
                 return "fec_recovered", Piece("fec", head.payload, repairs)
             gap -= repairs
         silent = self._filled_ts >= lost * head.samples
-        return self._made_up(min(grains, max(gap // self._grain_ts, 1) * self._grain_ts), silent=silent, noise=silent)
+        fill = min(self._frame_ts, max(gap // self._grain_ts, 1) * self._grain_ts)
+        return self._made_up(fill, silent=silent, noise=silent)
 
     def _made_up(self, samples: int, *, silent: bool, noise: bool) -> tuple[PlayoutKind, Piece]:
         """Concealment; or, called silence, what libopus makes of a pause (`noise`), or zeros."""

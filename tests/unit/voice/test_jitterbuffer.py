@@ -45,12 +45,15 @@ def play(
     phase_ms: int = 7,
     *,
     in_speech: Callable[[int], bool] = lambda _: False,
+    held: int = 0,
 ) -> list[Playout]:
-    """Insert packets as they arrive and take one tick every 20 ms, packets of the same millisecond first."""
+    """Insert packets as they arrive and take one tick every 20 ms, packets of the same millisecond first.
+
+    `held` is what a stretch has left of earlier ticks.
+    """
     buffer = buffer or JitterBuffer()
     waiting = sorted(sent, key=lambda packet: packet[0])
     out = []
-    held = 0
     for tick in range(ticks):
         now_ms = tick * FRAME_MS + phase_ms
         while waiting and waiting[0][0] <= now_ms:
@@ -113,6 +116,15 @@ def test_the_next_packet_repairs_the_one_before_it_if_it_is_there_in_time() -> N
         "played 5, fec_recovered 1, silence 1, played 19, concealed 1, fec_recovered 1, played 7"
     )
     assert out[100] == Playout("fec_recovered", (Piece("fec", WITH_FEC, FRAME_TS),), 100 * FRAME_TS)
+
+
+@pytest.mark.parametrize("held", [0, 2, 478, 700, 958])
+def test_a_loss_after_a_stretch_costs_one_tick_and_is_repaired_as_before_it(held: int) -> None:
+    config = JitterBufferConfig(start_ms=40.0, min_ms=40.0)
+    for payload, repaired in ((PLAIN, 0), (WITH_FEC, 2)):
+        out = play(voice(200, lost=[100, 120, 121], payload=payload), 190, JitterBuffer(config), held=held)
+        counted = Counter(playout.kind for playout in steady(out))
+        assert (counted["concealed"], counted["fec_recovered"]) == (3 - repaired, repaired)
 
 
 def test_a_next_packet_without_fec_repairs_nothing() -> None:
