@@ -52,6 +52,9 @@ class _Metrics(Collector):
         yield CounterMetricFamily(
             "sidetone_edge_thinned_packets", "RTP packets that another's fact represents", counters.thinned
         )
+        yield CounterMetricFamily(
+            "sidetone_edge_keeps", "Times that a transceiver wanted a session's packets in full", counters.keeps
+        )
         yield CounterMetricFamily("sidetone_edge_lost_packets", "RTP packets that did not come", counters.lost)
         yield _by("sidetone_edge_emitted_facts", "Facts handed on", "fact", counters.emitted)
         yield _by(

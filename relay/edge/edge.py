@@ -57,6 +57,7 @@ class Counters:
         waiting: captured packets not yet looked at, or without a session so far.
         lost: packets that the facts say are missing.
         thinned: packets without a fact of their own, which another's represents.
+        keeps: asked of by transceivers: sessions to be written in full for some seconds.
 
     """
 
@@ -73,6 +74,7 @@ class Counters:
     waiting: int = 0
     lost: int = 0
     thinned: int = 0
+    keeps: int = 0
 
 
 class Edge:
@@ -98,7 +100,7 @@ class Edge:
         self._flows = FlowTable(limits, header_key)
         self._capture = Capture(limits.rows)
         self._router = Router(config, self._flows, self._capture)
-        self._flusher = Flusher(config, self._capture, self._flows.owners, emitter)
+        self._flusher = Flusher(config, self._capture, self._flows.owners, emitter, self._router.keeps)
         self._forwarder = self._make_forwarder()
         self._gauge = Gauge(limits)
         self._draining = False
@@ -204,6 +206,7 @@ class Edge:
             waiting=self._capture.waiting + self._flusher.waiting,
             lost=self._flusher.lost,
             thinned=self._flusher.thinned,
+            keeps=self._router.keeps.taken,
             emitted=dict(self._flusher.emitted),
             shed={name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons},
         )

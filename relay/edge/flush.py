@@ -21,6 +21,7 @@ from relay.edge import heads
 from relay.edge.capture import EDGE_UP, TAPS, UNKNOWN_TOS, Capture, Columns, LegRow
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import Flow
+from relay.edge.keeps import Keeps
 from relay.edge.owners import UNKNOWN, Owners
 from relay.edge.sampling import Sampler
 from voice.sequence import StreamStats, receive_streams
@@ -60,7 +61,9 @@ class _Stream:
 class Flusher:
     """Turns what a Capture holds into `packet` and `leg` facts. Belongs to the loop; not thread-safe."""
 
-    def __init__(self, config: EdgeConfig, capture: Capture, owners: Owners, sink: FactSink) -> None:
+    def __init__(
+        self, config: EdgeConfig, capture: Capture, owners: Owners, sink: FactSink, keeps: Keeps | None = None
+    ) -> None:
         self._config = config
         self._capture = capture
         self._owners = owners
@@ -75,7 +78,7 @@ class Flusher:
         """Packets that the facts say are missing."""
         self._sampler: Sampler | None = None
         if config.sampling.policy == "sampled":
-            self._sampler = Sampler(config.sampling, int.from_bytes(os.urandom(8), "big"))
+            self._sampler = Sampler(config.sampling, int.from_bytes(os.urandom(8), "big"), keeps)
 
     @property
     def waiting(self) -> int:

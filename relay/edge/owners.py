@@ -57,6 +57,10 @@ class Owners:
         self.codes[owner] = code
         self.sessions[owner] = np.frombuffer(session, np.uint8)
 
+    def knows(self, session: bytes) -> bool:
+        """Whether any owner has this session."""
+        return session in self._by_session
+
     def retire(self, owner: int) -> None:
         """Say that no more packets will be captured for an owner."""
         self._retired.append(owner)

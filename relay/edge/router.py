@@ -17,9 +17,11 @@ from relay import stun
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.config import EdgeConfig
 from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable
+from relay.edge.keeps import Keeps
 from relay.edge.probe import Prober
 from relay.edge.rtt import StunPairs
 from relay.encap import DOWN_BYTES, IPV6, EncapError, derive, read_down
+from relay.keep import KEEP
 from relay.probe import PONG, ProbeError
 from relay.ufrag import UfragError, verify
 
@@ -38,6 +40,7 @@ _RTP_BYTES_MIN: Final = 12
 CLIENT_EDGE: Final = "client_edge"
 EDGE_TRANSCEIVER: Final = "edge_transceiver"
 _PONG: Final = bytes((PONG,))
+_KEEP: Final = bytes((KEEP,))
 
 
 class Router:
@@ -54,6 +57,7 @@ class Router:
         self._record = config.packet_facts
         self._pairs = StunPairs()
         self._prober = Prober(self._header_keys, os.urandom)
+        self.keeps = Keeps(config.sampling, self._header_keys, flows.owners.knows, config.limits.flows)
         self.dropped: Counter[str] = Counter()
         self.forwarded_up = 0
         self.forwarded_down = 0
@@ -222,6 +226,10 @@ class Router:
         except EncapError:
             if data[:1] == _PONG:
                 self._pong(data, source, at_ns)
+            elif data[:1] == _KEEP:
+                reason = self.keeps.take(data, at_ns)
+                if reason is not None:
+                    self.dropped[reason] += 1
             else:
                 self.dropped["malformed_header"] += 1
             return None

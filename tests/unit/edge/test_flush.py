@@ -146,7 +146,7 @@ def test_each_session_has_its_own_audio_level_extension(path: Path) -> None:
 
 
 def test_thinned_packets_are_counted_and_represented(config: EdgeConfig, rtp: Rtp) -> None:
-    path = Path(dataclasses.replace(config, sampling=Sampling("sampled", 10, 1.0, 1.0)))
+    path = Path(dataclasses.replace(config, sampling=Sampling("sampled", 10, 1.0, 1.0, hold_s=1.0)))
     one = path.flow(b"1" * 16)
     for n in range(500):
         path.capture.packet(one, EDGE_UP, rtp(n if n < 250 else n + 2), n * 20 * MS, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.edge.keeps import Keeps
 from relay.edge.sampling import Columns, Sampler, Sampling
+from relay.keep import Keep, write_keep
 
 SECOND = 1_000_000_000
+KEY = bytes(32)
 START = 1_790_000_000 * SECOND
 SESSIONS = tuple(bytes([1, 144, *[number] * 14]) for number in (3, 77, 200))
 
@@ -52,12 +55,19 @@ def drained(sampler: Sampler, now_ns: int, *, last: bool = False) -> list[dict[s
     return rows
 
 
-def run(rows: list[dict[str, Any]], policy: Sampling, flush_rows: int, seed: int = 1) -> list[dict[str, Any]]:
-    sampler = Sampler(policy, seed)
+def run(
+    rows: list[dict[str, Any]], policy: Sampling, flush_rows: int, seed: int = 1, asks: Sequence[tuple[bytes, int]] = ()
+) -> list[dict[str, Any]]:
+    """Sample rows in flushes; of a session and a moment in `asks` a keep comes when the moment is flushed."""
+    keeps = Keeps(policy, [KEY], lambda _session: True, 100)
+    sampler = Sampler(policy, seed, keeps)
     kept = []
     for start in range(0, len(rows), flush_rows):
         part = rows[start : start + flush_rows]
         sampler.add(columns(part))
+        for session, at in asks:
+            if part[0]["at"] <= at <= part[-1]["at"]:
+                assert keeps.take(write_keep(Keep(session, at, 6000, 5000), KEY), at) is None
         kept += drained(sampler, part[-1]["at"])
     kept += drained(sampler, START, last=True)
     assert sampler.waiting == 0
@@ -99,16 +109,25 @@ packets = st.fixed_dictionaries(
     st.integers(1, 60),
     st.sampled_from([0.0, 0.3, 2.0]),
     st.sampled_from([1, 40, 10_000]),
+    st.sampled_from([2.0, 6.0]),
+    st.lists(st.tuples(st.sampled_from(SESSIONS), st.integers(0, 299)), max_size=4),
 )
 def test_weighted_counts_are_the_full_ones(
-    made: list[dict[str, Any]], one_in: int, flush_rows: int, around_s: float, rows: int
+    made: list[dict[str, Any]],
+    one_in: int,
+    flush_rows: int,
+    around_s: float,
+    rows: int,
+    hold_s: float,
+    asked: list[tuple[bytes, int]],
 ) -> None:
     at = START
     for number, packet in enumerate(made):
         at += packet.pop("gap")
         packet |= {"at": at, "number": number}
-    policy = Sampling("sampled", one_in, around_s, around_s, 20_000, rows)
-    kept = run(made, policy, flush_rows)
+    policy = Sampling("sampled", one_in, around_s, around_s, 20_000, rows, hold_s)
+    asks = [(session, made[number % len(made)]["at"]) for session, number in asked]
+    kept = run(made, policy, flush_rows, asks=asks)
     wanted = counts(made, lambda r: (1, r["lost"], int(r["duplicate"]), int(r["reordered"])))
 
     def weighted(row: dict[str, Any]) -> tuple[int, ...]:
@@ -125,6 +144,13 @@ def test_weighted_counts_are_the_full_ones(
     }
     alone = {row["number"] for row in kept if row["represents"] == 1}
     assert bad <= alone
+    if rows == 10_000:  # else packets were judged before the word came
+        assert {
+            r["number"]
+            for r in made
+            for session, at in asks
+            if r["session"] == session and at - hold_s * SECOND <= r["at"] <= at + around_s * SECOND
+        } <= alone
 
 
 def test_around_a_loss_both_taps_of_its_session_are_full_and_elsewhere_it_is_thin() -> None:
@@ -144,8 +170,17 @@ def test_around_a_loss_both_taps_of_its_session_are_full_and_elsewhere_it_is_thi
     assert {int(row["represents"]) for row in far} == {9, 10}  # a second less the packet at its edge has 49
 
 
+def test_a_session_that_is_asked_for_is_full_as_far_back_as_packets_are_held_and_no_other() -> None:
+    made = sorted(steady(30) + steady(30, SESSIONS[1], first=3000), key=lambda row: row["at"])
+    kept = run(made, Sampling("sampled"), flush_rows=40, asks=[(SESSIONS[0], START + 16 * SECOND)])
+    near = [row for row in kept if 10 * SECOND <= row["observed_ns"] - START <= 21 * SECOND]
+    assert sum(bytes(row["session"]) == SESSIONS[0] for row in near) == 11 * 50 + 1
+    assert sum(bytes(row["session"]) == SESSIONS[1] for row in near) < 70
+    assert sum(row["represents"] == 1 for row in kept) <= 11 * 50 + 1 + 4
+
+
 def test_what_is_not_judged_waits_and_no_more_than_may() -> None:
-    sampler = Sampler(Sampling("sampled", 10, 2.0, 5.0, rows=120), 1)
+    sampler = Sampler(Sampling("sampled", 10, 2.0, 5.0, rows=120, hold_s=2.0), 1)
     sampler.add(columns(steady(2)))
     assert drained(sampler, START + 2 * SECOND) == []
     assert sampler.waiting == 100
@@ -171,7 +206,16 @@ def test_estimates_are_unbiased() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"policy": "some"}, {"one_in": 0}, {"one_in": 251}, {"before_s": -1.0}, {"transit_us": 0}, {"rows": 0}]
+    "wrong",
+    [
+        {"policy": "some"},
+        {"one_in": 0},
+        {"one_in": 251},
+        {"before_s": -1.0},
+        {"transit_us": 0},
+        {"rows": 0},
+        {"hold_s": 1.0},
+    ],
 )
 def test_a_policy_that_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"sampling|row may stand"):
