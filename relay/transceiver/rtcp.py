@@ -86,7 +86,9 @@ class Rtcp:
     def report(
         self, now_ns: int, rtp_ts: int, packets: int, octets: int, heard: tuple[int, StreamStats] | None
     ) -> bytes:
-        """Return a compound packet: a sender report, with a block on the client's stream, and our name.
+        """Return a compound packet: a report with a block on the client's stream, and our name.
+
+        It is a sender report if we have sent anything, else a receiver report (RFC 3550, section 6.4).
 
         Args:
             now_ns: UTC nanoseconds of the instant to which `rtp_ts` corresponds.
@@ -96,10 +98,12 @@ class Rtcp:
             heard: the client's SSRC and its statistics.
 
         """
+        blocks = [self._block(now_ns, *heard)] if heard is not None else []
+        if not packets:
+            return bytes(RtcpRrPacket(self._ssrc, blocks)) + self._name()
         timestamp = ntp(now_ns)
         self._sent.append(middle(timestamp))
         info = RtcpSenderInfo(timestamp, rtp_ts & 0xFFFFFFFF, packets & 0xFFFFFFFF, octets & 0xFFFFFFFF)
-        blocks = [self._block(now_ns, *heard)] if heard is not None else []
         return bytes(RtcpSrPacket(self._ssrc, info, blocks)) + self._name()
 
     def arrived(self, packet: bytes, arrival_ns: int) -> None:

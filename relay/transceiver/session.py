@@ -45,7 +45,7 @@ LATE_TICK_US: Final = 20_000
 """A tick this late missed its place altogether."""
 
 REPORT_TICKS: Final = 50
-"""A sender report per second: RFC 3550 would allow more on such bandwidth, and it gives the client a round trip."""
+"""A report per second: RFC 3550 would allow more on such bandwidth, and it gives the client a round trip."""
 
 FEEDBACK_TICKS: Final = 5
 """Transport-wide feedback every 100 ms: as often as browsers give it where there is bandwidth."""
@@ -237,11 +237,14 @@ class Session:
             if heard.kind == "played":
                 self._step("first_frame")
             self._conversation.heard(heard)
-        if self._offer.client_receives and self._dtls.ready:
-            self._say(due_ns, now_ns)
-        if self._ticks % FEEDBACK_TICKS == 0 and self._dtls.ready:
-            for feedback in self._rtcp.feedback():
-                self._transmit(self._dtls.protect(feedback))
+        if self._dtls.ready:
+            if self._offer.client_receives:
+                self._say(due_ns, now_ns)
+            if self._ticks % REPORT_TICKS == 0:
+                self._report()
+            if self._ticks % FEEDBACK_TICKS == 0:
+                for feedback in self._rtcp.feedback():
+                    self._transmit(self._dtls.protect(feedback))
         self._ticks += 1
 
     def skip(self, ticks: int) -> None:
@@ -287,8 +290,6 @@ class Session:
             level_dbov=level,
             vad=voiced or (pcm is not None and packet is None and self._agent.is_voiced(pcm)),
         )
-        if self._ticks % REPORT_TICKS == 0:
-            self._report()
 
     def _sent_packet(self, packet: Packet, size_bytes: int, sent_ns: int) -> None:
         arrival = self._sent.receive(packet.header.sequence_number, packet.header.timestamp, sent_ns)

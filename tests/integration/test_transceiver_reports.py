@@ -22,6 +22,10 @@ class LossyClient(Client):
         self._send: Any = self.dtls._send_rtp
         self.dtls._send_rtp = self._sends
 
+    def only_speak(self) -> None:
+        """Offer to send and not to receive."""
+        self._transceiver.direction = "sendonly"
+
     async def _sends(self, data: bytes) -> None:
         is_rtcp = 192 <= data[1] <= 223
         self._up += not is_rtcp
@@ -63,6 +67,22 @@ async def test_loss_and_jitter_that_we_report_are_what_happened(tmp_path: Path) 
     packets = await made.facts("packet", client.session_id)
     seen = sum(row["newly_lost"] for row in packets if row["tap"] == "transceiver_in")
     assert last.packetsLost <= seen <= unsent
+
+
+async def test_a_client_that_only_speaks_is_told_its_loss_too(tmp_path: Path) -> None:
+    client = LossyClient()
+    client.only_speak()
+    async with world(tmp_path) as made:
+        await made.call(client)
+        entry = None
+        async with asyncio.timeout(PATIENCE_S):
+            while entry is None or not entry.packetsLost:
+                await asyncio.sleep(0.05)  # aiortc tells nobody of a report
+                entry = await client.reported()
+        unsent = client.unsent
+        await client.close()
+    assert 0 < entry.packetsLost <= unsent
+    assert client.packets == []
 
 
 async def test_loss_that_the_client_reports_changes_how_we_send_and_is_written_down(tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def test_without_agreement_there_is_no_feedback() -> None:
     assert ours.feedback() == []
 
 
+def test_without_a_stream_of_ours_it_is_a_receiver_report() -> None:
+    stats = StreamStats()
+    stats.receive(1, 960, UTC_NS)
+    report, name = RtcpPacket.parse(Rtcp(7, "name").report(UTC_NS, 0, 0, 0, (9, stats)))
+    assert isinstance(report, RtcpRrPacket)
+    assert [block.ssrc for block in report.reports] == [9]
+    assert isinstance(name, RtcpSdesPacket)
+
+
 @given(st.binary(max_size=200))
 def test_whatever_arrives_never_raises(data: bytes) -> None:
     Rtcp(7, "name").received(data, UTC_NS)
