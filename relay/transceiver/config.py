@@ -67,6 +67,7 @@ class TransceiverConfig:
         adapt: whether bit rate, redundancy and packet length follow the client's receiver reports.
         dtx: whether packets are left out while the agent is silent.
         voiced_dbov: a frame of the agent's at least this loud counts as voice.
+        late_answer_ms: after the user's end, without agent audio: the edge is asked to keep this call's packets.
         batch: datagrams read from the socket before other work gets its turn.
         version: of the software, an attribute of each session.
 
@@ -98,6 +99,7 @@ class TransceiverConfig:
     adapt: bool = True
     dtx: bool = False
     voiced_dbov: float = -55.0
+    late_answer_ms: float = 2_500.0
     batch: int = 256
     version: str = "0.1.0"
 
@@ -148,7 +150,7 @@ class TransceiverConfig:
     def as_json(self) -> str:
         """Everything that shapes a conversation, as a JSON object with sorted keys and without secrets."""
         public = asdict(replace(self, edges=()))
-        for name in ("ufrag_key", "ufrag_key_id", "ufrag_key_other", "bind", "edges", "host_id"):
+        for name in ("ufrag_key", "ufrag_key_id", "ufrag_key_other", "bind", "edges", "host_id", "late_answer_ms"):
             del public[name]
         return json.dumps(public, sort_keys=True)
 

@@ -26,6 +26,7 @@ class Counters(Collector):
         self.messages: Counter[str] = Counter()  # from clients by data channel, by verdict
         self.speculations: Counter[str] = Counter()  # answers asked for in advance, by fate
         self.predictions: Counter[str] = Counter()  # of ends, by fate
+        self.keeps: Counter[str] = Counter()  # asked of edges, by what was noticed
         self.skipped_ticks = 0
         self._drops: Counter[str] = Counter()
         self._lateness = [0] * (len(LATENESS_BUCKETS_S) + 1)
@@ -63,6 +64,7 @@ class Counters(Collector):
         yield _family("refused_offers", "Offers not answered", ("reason",), _keyed(self.refused))
         yield _family("client_messages", "Data channel messages", ("verdict",), _keyed(self.messages))
         yield _family("speculations", "Answers asked for in advance", ("fate",), _keyed(self.speculations))
+        yield _family("keeps", "Times that an edge was asked for all packets", ("why",), _keyed(self.keeps))
         yield _family("predictions", "Predictions of the end of a turn", ("fate",), _keyed(self.predictions))
         yield CounterMetricFamily(
             "sidetone_transceiver_skipped_ticks", "Playout ticks given up after a stall", value=self.skipped_ticks

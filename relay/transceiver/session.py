@@ -14,6 +14,7 @@ from aioice import stun as aioice_stun
 from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTransport
 
 from relay import encap
+from relay.keep import Keep, write_keep
 from relay.models import FRAME_SAMPLES, Event, VoiceModel
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.channel import ClientChannel
@@ -33,6 +34,7 @@ from relay.transceiver.realtime import RealtimeEvents
 from relay.transceiver.receive import UserVoice
 from relay.transceiver.rtcp import Rtcp
 from relay.transceiver.send import AgentVoice, Packet
+from relay.transceiver.trouble import AHEAD_MS, BACK_MS, Trouble
 from relay.transceiver.wire import Wire
 from voice.sender import Report, Sender, SenderConfig
 from voice.sequence import StreamStats
@@ -119,6 +121,7 @@ class Session:
             dtx=config.dtx,
         )
         self._sent = StreamStats()
+        self._trouble = Trouble(config.late_answer_ms)
         vad = config.make_vad()
         self._user = UserVoice(
             self.facts, shared.counters, vad, offer.payload_type, offer.audio_level_id, config.jitter
@@ -245,6 +248,7 @@ class Session:
             if self._ticks % FEEDBACK_TICKS == 0:
                 for feedback in self._rtcp.feedback():
                     self._transmit(self._dtls.protect(feedback))
+        self._ask_for_packets()
         self._ticks += 1
 
     def skip(self, ticks: int) -> None:
@@ -277,6 +281,8 @@ class Session:
         # Voice that leaves after its own 20 ms are over was missing from them, whoever was late.
         underrun = starved or (voiced and lateness_us >= LATE_TICK_US)
         self._shared.counters.underruns += underrun
+        if underrun:
+            self._trouble.starved()
         self.facts.frame(
             sent_ns,
             mono_ns=now_ns,
@@ -412,6 +418,7 @@ class Session:
         self._events.tell(event)
 
     def _tell_turn(self, event: TurnEvent) -> None:
+        self._trouble.turn(event)
         self._realtime.turn(event)
         self._channel.tell(
             "sidetone.turn",
@@ -422,6 +429,15 @@ class Session:
             audio_ms=event.audio_ms,
             reason=event.reason,
         )
+
+    def _ask_for_packets(self) -> None:
+        """Have the edge keep what it saw and sees of this call, if a turn may be going wrong."""
+        now_ns = time.time_ns()
+        noticed = self._trouble.due(now_ns)
+        if noticed is not None:
+            keep = Keep(self.id.bytes, now_ns, BACK_MS, AHEAD_MS)
+            self._shared.wire.send(write_keep(keep, self._shared.config.header_keys[0]), self._edge.internal)
+            self._shared.counters.keeps[noticed] += 1
 
     def _step(self, step: str) -> None:
         if step not in self._steps:

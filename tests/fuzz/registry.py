@@ -38,6 +38,7 @@ TARGETS: Final = (
     "events",
     "form",
     "probe",
+    "keep",
     "regions",
 )
 

@@ -25,7 +25,7 @@ from eventlog.sqlite import SqliteEventLog
 from relay.caller.microphone import Microphone
 from relay.caller.phrases import Phrase, phrase
 from relay.caller.wiring import MicrophoneTrack, gather_on_loopback, use_microphone
-from relay.edge import Edge, EdgeConfig
+from relay.edge import Edge, EdgeConfig, Sampling
 from relay.models import ModelConfig
 from relay.opus import Decoder
 from relay.speech import load
@@ -94,7 +94,8 @@ class Client:
 class World:
     """One edge in a thread, one transceiver on the running loop, one log."""
 
-    def __init__(self, path: Path, **settings: Any) -> None:
+    def __init__(self, path: Path, *, sampling: Sampling | None = None, **settings: Any) -> None:
+        self._sampling = sampling or Sampling()
         self.path = path / "log.sqlite"
         self.emitter = Emitter(
             lambda: SqliteEventLog(self.path), role="transceiver", region="test", host_id="host", flush_s=0.05
@@ -121,6 +122,7 @@ class World:
                 transceivers={"test": self.transceiver.address},
                 keys={1: KEY},
                 host_id="host",
+                sampling=self._sampling,
             ),
             self.emitter,
         )
