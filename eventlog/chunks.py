@@ -42,26 +42,29 @@ class Sorter:
         observed = np.asarray(batch.column("observed_ns").cast(pa.int64()))
         group, key = _combined(codes, batch.num_rows)
         order = _order(group, observed)
-        batch, group, key, observed = batch.take(_pa.array(order)), group[order], key[order], observed[order]
+        group, key, observed = group[order], key[order], observed[order]
         unique = self._unique(group, key, observed)
-        if unique is not observed:
-            at = batch.schema.get_field_index("observed_ns")
-            batch = batch.set_column(at, self._fact.schema.field(at), _pa.array(unique, type=TIME))
-        for partition, rows in self._split(codes[0], order, partitions, batch):
+        at = self._fact.schema.get_field_index("observed_ns")
+        for partition, which in self._split(codes[0], order, partitions):
+            # One copy of each row: what sorts the rows also tells the partitions apart.
+            rows = batch.take(_pa.array(order[which]))
+            if unique is not observed:
+                rows = rows.set_column(at, self._fact.schema.field(at), _pa.array(unique[which], type=TIME))
             for start in range(0, rows.num_rows, chunk_rows):
                 yield partition, rows.slice(start, chunk_rows)
 
     @staticmethod
-    def _split(
-        sessions: _Codes, order: Ints, partitions: int, batch: pa.RecordBatch
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def _split(sessions: _Codes, order: Ints, partitions: int) -> Iterator[tuple[int, Ints | slice]]:
+        """Yield each partition that has rows, with their places in `order`."""
         if partitions == 1:
-            yield 0, batch
+            yield 0, slice(None)
             return
         of_session = np.array([partition_for(value, partitions) for value in sessions.values.to_pylist()])
         of_row = of_session[sessions.index][order]
-        for partition in np.unique(of_row).tolist():
-            yield partition, batch.take(_pa.array(np.flatnonzero(of_row == partition)))
+        for partition in np.unique(of_session).tolist():
+            which = np.flatnonzero(of_row == partition)
+            if len(which):
+                yield partition, which
 
     def _unique(self, group: Ints, key: Ints, observed: Ints) -> Ints:
         """Return times so that no `(key, time)` is there twice, in this batch or the ones before."""
@@ -142,8 +145,10 @@ def _order(group: Ints, observed: Ints) -> Ints:
     """Return the stable order by group, then time."""
     if len(group) and int(group.max()) < 1 << 16:
         group = group.astype(np.uint16)  # numpy sorts 16 bits by radix
-    if np.all(observed[1:] >= observed[:-1]):
-        return np.argsort(group, kind="stable")
+    order = np.argsort(group, kind="stable")
+    sorted_group, times = group[order], observed[order]
+    if np.all((times[1:] >= times[:-1]) | (sorted_group[1:] != sorted_group[:-1])):
+        return order  # each group came in the order of its times, as nearly always
     by_time = np.argsort(observed, kind="stable")
     return by_time[np.argsort(group[by_time], kind="stable")]
 

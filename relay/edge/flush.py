@@ -28,7 +28,7 @@ from voice.sequence import StreamStats, receive_streams
 
 _NS: Final = 1_000_000_000
 _STREAM_IDLE_NS: Final = 60 * _NS  # a stream without packets for so long is over
-_BLOCK_ROWS: Final = 2048  # rows worked on together: voice may have to wait for a step, smaller blocks cost more in all
+_BLOCK_ROWS: Final = 8192  # rows worked on together, in steps that voice waits for: smaller blocks cost more in all
 _US_MAX: Final = 0xFFFF_FFFF
 _TAP_SHIFT: Final = 32  # a stream's key: code of its session, tap, SSRC
 _CODE_SHIFT: Final = 33
@@ -105,7 +105,7 @@ class Flusher:
         if self._sampler is not None:
             for kept in self._sampler.due(now_ns, last=last):
                 if kept is not None:
-                    self._write(kept)
+                    yield from self._write(kept)
                 yield
         if legs:
             self._legs(legs)
@@ -159,7 +159,7 @@ class Flusher:
         if self._sampler is not None:
             self._sampler.add(packets)
         else:
-            self._write(packets)
+            yield from self._write(packets)
         yield
 
     def _derive(self, rows: Columns) -> Iterator[Packets | None]:
@@ -174,7 +174,8 @@ class Flusher:
         key, order = self._within_caps(key[order], order)
         if not len(key):
             return
-        starts = np.flatnonzero(np.diff(key, prepend=key[0] - 1))
+        yield None
+        starts = _starts(key)
         at_ns = rows.at_ns[order]
         streams = [self._streams[one] for one in key[starts].tolist()]
         for stream, last_ns in zip(streams, at_ns[np.append(starts[1:], len(key)) - 1].tolist(), strict=True):
@@ -183,6 +184,7 @@ class Flusher:
         seq, rtp_ts = head.seq[order], head.rtp_ts[order]
         arrivals = receive_streams([stream.stats for stream in streams], starts, seq, rtp_ts, at_ns)
         self.lost += int(arrivals.newly_lost.sum())
+        yield None
         yield {
             "session": self._owners.sessions[owner[order]],
             "observed_ns": at_ns,
@@ -209,7 +211,7 @@ class Flusher:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
         """Leave out, and count, rows of streams beyond those that a session may have."""
         refused = []
-        for one in key[np.flatnonzero(np.diff(key, prepend=key[0] - 1))].tolist():
+        for one in key[_starts(key)].tolist():
             if one in self._streams:
                 continue
             session = one >> _CODE_SHIFT
@@ -224,7 +226,8 @@ class Flusher:
         self._capture.give_up(PACKET.name, "streams", int(np.count_nonzero(~keep)))
         return key[keep], order[keep]
 
-    def _write(self, packets: Packets) -> None:
+    def _write(self, packets: Packets) -> Iterator[None]:
+        """Make facts of packets, in steps."""
         at_ns, no_level = packets["observed_ns"], ~packets["has_level"]
         columns: dict[str, Array | str] = {
             "session_id": _uuids(packets["session"]),
@@ -236,6 +239,7 @@ class Flusher:
             "dscp": pa.array((packets["tos"] >> 2).astype(np.uint8), mask=packets["tos"] == UNKNOWN_TOS),
             "transit_delta_us": pa.array(coarse_us_many(packets["transit_delta_us"]), mask=~packets["transit_known"]),
         }
+        yield
         for name in (
             "stream",
             "ext_seq",
@@ -250,6 +254,7 @@ class Flusher:
             columns[name] = pa.array(packets[name])
         if "represents" in packets:
             columns["represents"] = pa.array(packets["represents"])
+        yield
         self._emit(PACKET, columns, len(at_ns))
 
     def _legs(self, rows: list[LegRow]) -> None:
@@ -306,6 +311,11 @@ def warm_up(config: EdgeConfig) -> None:
     capture.leg(LegRow(flow, "client_edge", 0, 0))
     for _ in Flusher(config, capture, owners, _Nowhere()).flush(0):
         pass
+
+
+def _starts(key: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Return where each run of equal keys begins; there is at least one."""
+    return np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
 
 
 def _uuids(sessions: npt.NDArray[np.uint8]) -> Array:
