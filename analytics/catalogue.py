@@ -138,9 +138,11 @@ _METRICS: Final = (
         _NETWORK,
         "Packet facts stored ÷ packets they represent; 1 where every packet was written. An edge whose policy is "
         "`sampled` writes all packets of a call from 2 s before to 5 s after a bad moment (a loss, a duplicate, a "
-        "reordered packet, a stream's start, |D| of 20 ms or more), and elsewhere one, chosen at random, of up to ten "
-        "of a stream within a second. Packets, losses, duplicates and reordered packets are exact for whole seconds; "
-        "bytes, transit times and levels are unbiased estimates.",
+        "reordered packet, a stream's start, |D| of 20 ms or more), and from 6 s before to 5 s after a turn that may "
+        "be going wrong (the agent yields or goes on, the user barges in, an end of turn is revoked, an answer fails, "
+        "starves or is 2.5 s late), and elsewhere one, chosen at random, of up to ten of a stream within a second. "
+        "Packets, losses, duplicates and reordered packets are exact for whole seconds; bytes, transit times and "
+        "levels are unbiased estimates.",
         "ratio",
         "Sidetone",
     ),

@@ -132,7 +132,7 @@ def run_edge(settings: Settings, name: str) -> None:
         keys=keyring(settings.ufrag_key_bytes(), settings.ufrag_key_previous_bytes()),
         flow_map=settings.data_dir / "flows" / mine.name,
         host_id=socket.gethostname(),
-        sampling=Sampling(settings.edge_sampling, settings.edge_sampling_one_in),
+        sampling=Sampling(settings.edge_sampling, settings.edge_sampling_one_in, hold_s=settings.edge_sampling_hold_s),
     )
     emitter = _emitter(settings, "edge", f"edge-{mine.name}", mine.region)
     try:

@@ -171,6 +171,12 @@ class Settings(BaseSettings):
     edge_sampling_one_in: int = Field(
         10, ge=1, le=250, description="Packets that one fact stands for at most, away from bad moments."
     )
+    edge_sampling_hold_s: float = Field(
+        6,
+        ge=2,
+        le=30,
+        description="Seconds for which a sampling edge holds packets, and of the past that it can keep in full.",
+    )
     token: SecretStr | None = Field(
         None, description="Token that callers, programs and browsers must have; required to listen beyond loopback."
     )
