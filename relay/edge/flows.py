@@ -31,7 +31,7 @@ _SWEEP_SLICE: Final = 256  # flows looked at between two yields, some 20 µs
 
 
 class FlowRefusedError(Exception):
-    """No flow may be opened. `reason` is `flows_full`, `source_cap`, `ufrag_cap` or `bad_source`."""
+    """No flow may be opened. `reason` is `flows_full`, `source_cap`, `ufrag_cap`, `session_cap` or `bad_source`."""
 
     def __init__(self, reason: str) -> None:
         """`reason` is what is counted."""
@@ -121,6 +121,7 @@ class FlowTable:
         self._unanswered_ns = int(limits.unanswered_s * _NS)
         self._per_source: dict[str, int] = {}
         self._per_ufrag: dict[str, list[Flow]] = {}
+        self._per_session: dict[bytes, int] = {}
         self.by_address: dict[Address, Flow] = {}
         self.by_down_key: dict[bytes, Flow] = {}
         self.opened = 0
@@ -155,6 +156,20 @@ class FlowTable:
         self.opened += 1
         self.changes += 1
         return flow
+
+    def reopen(self, address: Address, session: bytes | None, transceiver: Address, now_ns: int) -> Flow:
+        """Return a flow that only the downlink speaks of: the edge was restarted in mid-call, and has no map of it.
+
+        It has no ufrag to be counted by, so its session's flows are: a flow that was evicted as a replay, and that the
+        transceiver answers, must not come back without bound. Both ways together give a session twice as many at most.
+
+        Raises:
+            FlowRefusedError: as for `open`, or the session has all the flows that one ufrag may have.
+
+        """
+        if session is not None and self._per_session.get(session, 0) >= self._limits.flows_per_ufrag:
+            raise FlowRefusedError("session_cap")
+        return self.open(address, None, transceiver, now_ns)
 
     def hand_over(self, flow: Flow, ufrag: str, transceiver: Address, now_ns: int) -> None:
         """Let a flow follow another ufrag.
@@ -198,6 +213,7 @@ class FlowTable:
         else:
             del self._per_source[host]
         self._leave_ufrag(flow, flow.ufrag)
+        self._count_session(flow.session, None)
         self.owners.retire(flow.owner)
         self.mirror.closed(flow)
         self.closed[reason] += 1
@@ -252,7 +268,17 @@ class FlowTable:
             self.mirror.changed(flow)
         elif session is not None:
             self.owners.tell(flow.owner, session, level_id)
+        self._count_session(flow.session, session)
         flow.session, flow.audio_level_id = session, level_id
+
+    def _count_session(self, before: bytes | None, now: bytes | None) -> None:
+        """Note that a flow goes over from one session, or none, to another."""
+        if now is not None:
+            self._per_session[now] = self._per_session.get(now, 0) + 1
+        if before is not None:
+            left = self._per_session.pop(before) - 1
+            if left:
+                self._per_session[before] = left
 
     def _join_ufrag(self, flow: Flow, ufrag: str) -> None:
         # A client that moved keeps its session: no packet of it has to wait for the transceiver to tell again.

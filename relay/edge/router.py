@@ -233,11 +233,11 @@ class Router:
             else:
                 self.dropped["malformed_header"] += 1
             return None
+        session = header.session_id if any(header.session_id) else None
         flow = self._flows.by_address.get(header.client)
         try:
             if flow is None:
-                # This edge was restarted in mid-call, and the transceiver knows a client that it does not.
-                flow = self._flows.open((header.client.host, header.client.port), None, source, now_ns)
+                flow = self._flows.reopen((header.client.host, header.client.port), session, source, now_ns)
             elif flow.rival is not None and flow.rival[1] == source:
                 self._flows.hand_over(flow, *flow.rival, now_ns)
         except FlowRefusedError as error:
@@ -247,7 +247,6 @@ class Router:
             self.dropped["wrong_transceiver"] += 1
             return None
         flow.answered = True
-        session = header.session_id if any(header.session_id) else None
         self._flows.learn(flow, data[: header.offset], session, header.audio_level_id)
         return flow
 

@@ -167,6 +167,26 @@ def test_a_restarted_edge_learns_the_call_from_the_downlink(
     assert bench.flows.by_address[CLIENT].session == SESSION
 
 
+def test_replays_that_the_transceiver_answers_do_not_come_back_past_the_bound(
+    bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes]
+) -> None:
+    bound = bench.config.limits.flows_per_ufrag
+    recorded = check(f"{ufrag()}:theirs")
+    places = [(f"203.0.113.{n}", 4000) for n in range(4 * bound)]
+    for place in places:
+        bench.up(recorded, place)
+    for place in places:  # to where the flows that were evicted had been, too
+        bench.down(check(answer_to=recorded), client=place)
+    # As many without a ufrag came back as the session may have, before those that have one named it.
+    assert len(bench.flows.by_address) == 2 * bound
+    assert bench.router.dropped == {"session_cap": 2 * bound}
+    assert bench.down(rtp(1), client=CLIENT, session=NEXT_SESSION) != []  # another call is not affected
+    bench.now_ns = int((bench.config.limits.idle_s + 1) * 1e9)
+    for _ in bench.flows.sweep(bench.now_ns):
+        pass
+    assert bench.down(rtp(1), client=places[0]) != []
+
+
 def test_a_client_that_moves_keeps_its_session(
     bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes]
 ) -> None:
