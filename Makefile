@@ -28,7 +28,7 @@ test: setup-test lint  ## lint, then every test
 lint: setup  ## ruff, mypy --strict, layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
-bench: setup  ## every benchmark, as ratios to a baseline of the same run
+bench: setup  ## benchmarks of speed, as ratios to a baseline of the same run
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:  ## remove the virtual environment and caches

@@ -1,4 +1,7 @@
-"""`python -m bench`: run every benchmark, one after another; but not `truth`, whose calls take as long as calls take.
+"""`python -m bench`: run the benchmarks of speed, one after another, as ratios to a baseline of the same run.
+
+What measures quality, or makes calls that take as long as calls take, runs by itself: `python -m bench.truth`, `media`,
+`sessions`, `endpointing`, `hangover`, `soak`, `faults`.
 
 `--json` prints one object with an entry for each; `--rounds N` is handed on to each.
 """
@@ -6,28 +9,24 @@
 from __future__ import annotations
 
 import json
-import pkgutil
 import subprocess
 import sys
+from typing import Final
 
-import bench
-
-_NOT_BENCHMARKS = ("__main__", "harness", "listeners", "session_peers", "soak", "truth_calls")
+BENCHMARKS: Final = ("chunks", "sqlite_log", "kafka_log", "store", "collector", "questions", "edge", "voice")
 
 
 def main() -> None:
-    """Run all benchmarks as processes of their own, so that none warms up another."""
+    """Run them as processes of their own, so that none warms up another."""
     options = [option for option in sys.argv[1:] if option != "--json"]
     as_json = len(options) < len(sys.argv) - 1
     results = {}
-    for module in pkgutil.iter_modules(bench.__path__):
-        if module.name in _NOT_BENCHMARKS or module.ispkg:
-            continue
-        print(f"bench.{module.name} …", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", f"bench.{module.name}", *options]
+    for name in BENCHMARKS:
+        print(f"bench.{name} …", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", f"bench.{name}", *options]
         if as_json:
             ran = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE)
-            results[module.name] = json.loads(ran.stdout)
+            results[name] = json.loads(ran.stdout)
         else:
             subprocess.run(command, check=True)
     if as_json:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import structlog
 from clickhouse_connect.driver.client import Client
 
 from bench.facts import START_NS, packets, record
@@ -241,7 +239,6 @@ def main() -> None:
     parser.add_argument("--log", choices=["kafka", "sqlite"], default="kafka", help="the log to load from")
     parser.add_argument("--demo-log", type=Path, default=None, help="log.sqlite of a demo, for bytes per real packet")
     options = parser.parse_args()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for the result
     with (
         tempfile.TemporaryDirectory() as name,
         StoreProcess(Path(name) / "store") as store,

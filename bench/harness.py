@@ -10,9 +10,12 @@ import argparse
 import json
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+import structlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ def _median(works: list[Work]) -> Median:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all benchmarks have: `--json` and `--rounds`."""
+    """Return a parser with the options that all benchmarks have: `--json` and `--rounds`. Logs go to standard error."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, and nothing else")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds to take medians over (default 5)")

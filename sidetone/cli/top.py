@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -59,6 +60,7 @@ def top(
         rows = _rows(before, _readings(settings, url or [], token))
         output.json_object({"processes": rows}) if json else output.stdout.print(_tables(rows))
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever was started in the background ignores it
     with contextlib.suppress(KeyboardInterrupt), Live(console=output.stdout, auto_refresh=False) as live:
         while True:
             time.sleep(every)

@@ -87,7 +87,10 @@ def test_the_live_view_ends_on_ctrl_c(settings: Settings) -> None:
         with contextlib.suppress(OSError):  # EIO: its end is closed
             while os.read(ours, 65_536):
                 pass
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
     os.close(ours)
 
 
