@@ -18,7 +18,7 @@ How the standard's sketch was completed, so that facts add up:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -407,9 +407,13 @@ def receive_streams(
             stream._advance(end - start, int(rtp_ts[end - 1]), int(arrival_ns[end - 1]), float(jitter_s[number]))  # noqa: SLF001
         else:
             part = slice(start, end)
-            for column, values in zip(out, stream.receive_many(seq[part], rtp_ts[part], arrival_ns[part]), strict=True):
-                column[part] = values
+            _fill(out, part, stream.receive_many(seq[part], rtp_ts[part], arrival_ns[part]))
     return out
+
+
+def _fill(out: tuple[npt.NDArray[Any], ...], part: slice, arrivals: tuple[npt.NDArray[Any], ...]) -> None:
+    for column, values in zip(out, arrivals, strict=True):
+        column[part] = values
 
 
 def _view(out: Arrivals, part: slice) -> Arrivals:
