@@ -34,6 +34,7 @@ async def test_the_call_goes_on_and_the_gap_is_in_the_facts(tmp_path: Path) -> N
             first.wait()
         heard_before, sent_before = len(client.packets), await sent(client)
         await asyncio.sleep(0.3)  # an outage that has to be seen, however fast the new process is
+        sent_without = await sent(client)
         with role(settings, "edge", edge.name) as second:
             await ready(settings, transceiver, second)
             sent_ready = await sent(client)
@@ -48,7 +49,7 @@ async def test_the_call_goes_on_and_the_gap_is_in_the_facts(tmp_path: Path) -> N
     arrived = [row["ext_seq"] for row in inner]
     lost = sum(row["newly_lost"] for row in inner)
     assert lost == max(arrived) - min(arrived) + 1 - len(set(arrived)), "newly_lost is what did not arrive"
-    assert lost >= 0.9 * (sent_ready - sent_before), "what was sent while there was no edge is lost"
+    assert lost >= sent_without - sent_before, "what was sent while there was no edge is lost"
     assert lost <= sent_ready - sent_before + SECOND, "and no more than a second's worth after it was back"
     assert sent_after > sent_ready
     # What the transceiver got, the edges saw, but for what died in the first one's memory.
