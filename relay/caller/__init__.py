@@ -7,8 +7,8 @@ voice). `fleet` runs many calls at once and reports what every caller said and h
 measurements against that.
 """
 
+from relay.caller.catalogue import EVERYDAY, find, script_names
 from relay.caller.fleet import CallReport, FleetConfig, FleetError, FleetReport, run_fleet, run_fleet_endlessly
-from relay.caller.library import EVERYDAY, find, script_names
 from relay.caller.records import Answer, Utterance
 from relay.caller.script import ScriptError
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
+from relay.caller.catalogue import find
 from relay.caller.client import Call, CallConfig, CallError
-from relay.caller.library import find
 from relay.caller.network import NetworkError
 from relay.caller.phrasebook import Phrasebook
 from relay.caller.records import Answer, DirectionInjected, Received, Utterance

@@ -13,26 +13,18 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import deque
 from typing import Any, Final
-
-from aiortc import RTCDataChannel
-from aiortc.exceptions import InvalidStateError
 
 from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
+from relay.transceiver.textchannel import Bounds, TextChannel
 
 LABEL: Final = "sidetone"
 MESSAGE_CHARS_MAX: Final = 16_384
-MESSAGES_PER_S: Final = 20.0
 BURST: Final = 100.0
+BOUNDS: Final = Bounds(per_s=20.0, burst=BURST, waiting=64, buffered_bytes=262_144)
 VALUES_MAX: Final = 200
 NAME_CHARS_MAX: Final = 64
-WAITING_MAX: Final = 64
-"""Messages kept for a channel that is not open yet; the oldest give way."""
-
-BUFFERED_BYTES_MAX: Final = 262_144
-"""A client that does not take its messages loses further ones."""
 
 _PING: Final = "sidetone.ping"
 _KINDS: Final = {"sidetone.stats": None, "sidetone.playout": "playout", _PING: None}
@@ -44,40 +36,19 @@ class BadMessageError(ValueError):
     """A client's message is not one of ours."""
 
 
-class ClientChannel:
+class ClientChannel(TextChannel):
     """Our end of one call's channel."""
 
     def __init__(self, facts: SessionFacts, counters: Counters) -> None:
+        super().__init__(LABEL, BOUNDS, counters)
         self._facts = facts
-        self._counters = counters
-        self._channel: RTCDataChannel | None = None
-        self._waiting: deque[str] = deque(maxlen=WAITING_MAX)
-        self._allowance = BURST
-        self._refilled = time.monotonic()
-
-    def attach(self, channel: RTCDataChannel) -> None:
-        """Use a channel that the client opened, if it is the one; the first of that name counts."""
-        if channel.label != LABEL or self._channel is not None:
-            return
-        self._channel = channel
-        channel.on("message", self.received)
-        while self._waiting:
-            self._send(self._waiting.popleft())
 
     def tell(self, kind: str, /, **values: object) -> None:
         """Send `{"type": kind, …values}`, now or when the channel opens."""
-        text = json.dumps({"type": kind, **values}, separators=(",", ":"))
-        if self._channel is None:
-            self._waiting.append(text)
-        else:
-            self._send(text)
+        self._tell({"type": kind, **values})
 
-    def received(self, message: str | bytes) -> None:
-        """Take a client's message."""
+    def _take(self, message: str | bytes) -> None:
         now_ns = time.time_ns()
-        if not self._allowed():
-            self._counters.messages["too_many"] += 1
-            return None
         try:
             parsed = _parse(message)
             if parsed["type"] == _PING:
@@ -91,25 +62,6 @@ class ClientChannel:
         self._counters.messages["taken"] += 1
         self._facts.client(client_ns, kind, stream, values)
         return None
-
-    def _send(self, text: str) -> None:
-        channel = self._channel
-        if channel is None or channel.bufferedAmount > BUFFERED_BYTES_MAX:
-            self._counters.messages["not_sent"] += 1
-            return
-        try:
-            channel.send(text)
-        except (InvalidStateError, ConnectionError):
-            self._counters.messages["not_sent"] += 1
-
-    def _allowed(self) -> bool:
-        now = time.monotonic()
-        self._allowance = min(BURST, self._allowance + (now - self._refilled) * MESSAGES_PER_S)
-        self._refilled = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
 
 def read_message(message: str | bytes) -> tuple[int | None, str, int | None, dict[str, float]]:

@@ -162,8 +162,8 @@ def check(ufrag: str | None = None, answer_to: bytes | None = None) -> bytes:
     return bytes(message)
 
 
-def new_ufrag(code: str = "alph", key: bytes = KEY) -> str:
-    return mint(code, key, 1, secrets.token_bytes(5))
+def new_ufrag(code: str = "alph", key: bytes = KEY, key_id: int = 1) -> str:
+    return mint(code, key, key_id, secrets.token_bytes(5))
 
 
 def rtp(seq: int, ssrc: int = 7, level: int | None = None, size: int = 40) -> bytes:
@@ -184,11 +184,11 @@ def connect(world: World, edge: Edge, ufrag: str, client: Peer | None = None) ->
     assert client.receive() == answer
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     """Poll until something another thread does has happened."""
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < ends, f"{what} within {PATIENCE_S} s"
+        assert time.monotonic() < ends, f"{what} within {patience_s} s"
         time.sleep(0.002)
 
 

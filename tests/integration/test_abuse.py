@@ -13,7 +13,8 @@ from aioice import stun
 
 from relay.edge import Limits
 from relay.ufrag import UFRAG_CHARS
-from tests.integration.abuse_tools import Scene, Source, check, new_ufrag, rtp, scene
+from tests.integration.abuse_tools import Scene, Source, check, rtp, scene
+from tests.integration.edge_tools import new_ufrag
 
 COUNT = 2_000
 _ICE_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,7 +16,6 @@ from tests.integration.edge_tools import (
     HEADER_KEY,
     PATIENCE_S,
     SESSION,
-    WAYS,
     Peer,
     World,
     check,
@@ -29,13 +27,6 @@ from tests.integration.edge_tools import (
     wait_for,
 )
 from voice.sequence import StreamStats
-
-
-@pytest.fixture(name="world", params=WAYS)
-def _world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    made = World(tmp_path, compiled=request.param == "compiled")
-    yield made
-    made.close()
 
 
 async def test_a_call_passes_both_ways_and_every_packet_is_a_fact(world: World) -> None:

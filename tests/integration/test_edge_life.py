@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from tests.integration.edge_tools import (
     KEY,
     PATIENCE_S,
     SESSION,
-    WAYS,
     Peer,
     World,
     check,
@@ -26,13 +24,6 @@ from tests.integration.edge_tools import (
     stream,
     wait_for,
 )
-
-
-@pytest.fixture(name="world", params=WAYS)
-def _world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    made = World(tmp_path, compiled=request.param == "compiled")
-    yield made
-    made.close()
 
 
 def test_flows_that_nobody_answers_or_uses_end(world: World) -> None:

@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from tests.integration.stack_tools import command, settings_in
 CLOCK_RATE = 48_000
 RTCP_TYPES = range(64, 96)  # RFC 5761, section 4: RTCP read as RTP
 CALLS, SECONDS = 3, 8
+LAST = b"\x7fthe last datagram of this capture"
 
 
 class Packet(NamedTuple):
@@ -64,6 +67,12 @@ def capturing(port: int, file: Path) -> Iterator[None]:
         assert capture.poll() is None
     try:
         yield
+        # What the kernel still holds for tshark is lost when it stops: wait until it has written the last datagram.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as marker:
+            marker.sendto(LAST, ("127.0.0.1", port))
+        while LAST not in file.read_bytes():
+            assert capture.poll() is None
+            time.sleep(0.05)
     finally:
         capture.send_signal(signal.SIGINT)
         _, end = capture.communicate(timeout=60)
@@ -155,10 +164,13 @@ async def test_facts_equal_what_tshark_sees(network: str, tmp_path: Path) -> Non
     edge = settings.edges[0]
     settings.ufrag_key_bytes()
     file = tmp_path / "capture.pcapng"
-    with role(settings, "transceiver") as transceiver, role(settings, "edge", edge.name) as process:
+    with ExitStack() as roles:
+        transceiver = roles.enter_context(role(settings, "transceiver"))
+        process = roles.enter_context(role(settings, "edge", edge.name))
         await ready(settings, transceiver, process)
         with capturing(edge.port, file):
             called(settings, edge.region, network)
+            roles.close()  # for a moment the transceiver still speaks to callers that are gone; that is captured too
     facts = await packets(settings.log_file)
     for tap, direction in (("edge_up", "dst"), ("edge_down", "src")):
         streams = read(file, edge.port, direction)

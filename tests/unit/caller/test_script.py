@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analytics import ERROR_KINDS
-from relay.caller.library import EVERYDAY, SCRIPTS, built_in, find, script_names
+from relay.caller.catalogue import EVERYDAY, SCRIPTS, built_in, find, script_names
 from relay.caller.phrasebook import Phrasebook
 from relay.caller.script import (
     ERRORS,
