@@ -45,10 +45,13 @@ class EdgeConfig:
         host_id: names this host's clock.
         packet_facts: False forwards without recording packets.
         compiled: use the compiled half where it was built; False goes the portable way.
-        flow_map: file in which flows outlive the process; None: they do not.
+        flow_map: file in which flows outlive the process; None: they do not. Workers after the first add `+` and their
+            number to its name.
         probes: measure the way to each transceiver once a second.
         limits: bounds.
         sampling: which packet facts are written.
+        worker: which of the edge's processes this is, from 0.
+        workers: how many there are at its two ports.
 
     Raises:
         ValueError: a code, key or address is not usable.
@@ -68,6 +71,8 @@ class EdgeConfig:
     probes: bool = True
     limits: Limits = Limits()
     sampling: Sampling = field(default_factory=Sampling)
+    worker: int = 0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later."""

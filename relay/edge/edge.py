@@ -24,6 +24,7 @@ from relay.edge.portable import PortableForwarder
 from relay.edge.pressure import Gauge, Pressure
 from relay.edge.probe import PROBE_NS
 from relay.edge.router import Router
+from relay.edge.workers import Sockets, worker_of
 from relay.encap import derive
 
 _NS: Final = 1_000_000_000
@@ -80,8 +81,10 @@ class Counters:
 class Edge:
     """One edge process: two UDP sockets and a flow table. `address` faces clients, `internal_address` transceivers."""
 
-    def __init__(self, config: EdgeConfig, emitter: FactSink) -> None:
+    def __init__(self, config: EdgeConfig, emitter: FactSink, sockets: Sockets | None = None) -> None:
         """Bind both sockets and get everything ready that would otherwise delay the first call.
+
+        A worker is given its `sockets`, which are bound already.
 
         Raises:
             OSError: an address cannot be bound.
@@ -89,9 +92,11 @@ class Edge:
         """
         self._config = config
         limits = config.limits
-        self._public = UdpSocket(config.bind, receive_buffer_bytes=limits.receive_buffer_bytes)
+        outside, inside = sockets or (None, None)
+        size = limits.receive_buffer_bytes
+        self._public = UdpSocket(config.bind, receive_buffer_bytes=size, bound=outside)
         try:
-            self._internal = UdpSocket(config.internal_bind, receive_buffer_bytes=limits.receive_buffer_bytes)
+            self._internal = UdpSocket(config.internal_bind, receive_buffer_bytes=size, bound=inside)
         except OSError:
             self._public.close()
             raise
@@ -104,10 +109,11 @@ class Edge:
         self._forwarder = self._make_forwarder()
         self._gauge = Gauge(limits)
         self._draining = False
+        self._hurried = False
         self._map: FlowMap | None = None
         self._saved = (0, 0)  # changes of the flow table, and when (monotonic)
         if config.flow_map is not None:
-            self._map = FlowMap(config.flow_map, header_key)
+            self._map = FlowMap(config.flow_map, header_key, config.worker)
             self._restore(self._map)
         self._chores: list[Iterator[None]] = []
         self._next_flush_ns = self._next_sweep_ns = 0
@@ -145,6 +151,10 @@ class Edge:
     def drain(self) -> None:
         """Take no new calls from now on; those that live go on. May be called from any thread."""
         self._draining = True
+
+    def hurry(self) -> None:
+        """Wait for no call when `run` is to end. May be called from any thread."""
+        self._hurried = True
 
     def run(self, stop: threading.Event, drain_s: float = 0.0) -> None:
         """Forward until `stop` is set; then hand all captured facts on, close the sockets and return.
@@ -238,7 +248,7 @@ class Edge:
     def _run_dry(self, drain_s: float, log: structlog.typing.FilteringBoundLogger) -> None:
         now_ns = time.monotonic_ns()
         ends_ns, look_ns = now_ns + int(drain_s * _NS), now_ns
-        while now_ns < ends_ns:
+        while now_ns < ends_ns and not self._hurried:
             if now_ns >= look_ns:
                 look_ns = now_ns + _LIVING_NS
                 living = self._flows.living(now_ns, _QUIET_NS)
@@ -253,13 +263,14 @@ class Edge:
     def _restore(self, kept: FlowMap) -> None:
         """Take up the flows of this edge's previous life, unless they are older than a flow may be idle."""
         entries = kept.load(time.time_ns() - int(self._config.limits.idle_s * _NS))
-        allowed, now_ns = set(self._config.transceivers.values()), time.monotonic_ns()
+        config = self._config
+        allowed, now_ns = set(config.transceivers.values()), time.monotonic_ns()
         for entry in entries:
-            if entry.transceiver in allowed:
+            if entry.transceiver in allowed and worker_of(*entry.client, config.workers) == config.worker:
                 with contextlib.suppress(FlowRefusedError):  # bounds may have been lowered since
                     self._flows.restore(entry, now_ns)
         if entries:
-            _log.info("flows restored", edge=self._config.name, flows=len(self._flows.by_address), saved=len(entries))
+            _log.info("flows restored", edge=config.name, flows=len(self._flows.by_address), saved=len(entries))
 
     def _save(self, kept: FlowMap, now_ns: int) -> None:
         """Keep the flows if they changed; from time to time also if not, as an old map is not believed."""

@@ -1,8 +1,8 @@
 """Who talks to whom, kept on disk: an edge that was killed has both directions back when it starts again.
 
-One file, written whole and renamed into place about once a second, off the loop: 8 bytes of magic, the time of writing
-(UTC ns), one record of 73 bytes per answered flow, and a MAC. It holds client addresses: only its owner may read it,
-and what is older than a flow may be idle is not used.
+One file a worker, written whole and renamed into place about once a second, off the loop: 8 bytes of magic, the time
+of writing (UTC ns), one record of 73 bytes per answered flow, and a MAC. It holds client addresses: only its owner may
+read it, and what is older than a flow may be idle is not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from relay.edge.flows import Entry, Flow
+from relay.edge.flows import Address, Entry, Flow
 
 _MAGIC: Final = b"flowmap1"
 _HEAD: Final = struct.Struct("!8sQ")
@@ -77,23 +77,32 @@ def decode(data: bytes, key: bytes) -> tuple[int, list[Entry]]:
 class FlowMap:
     """The file. `save` belongs to the loop; a thread of its own does the writing, so that no disk delays voice."""
 
-    def __init__(self, path: Path, key: bytes) -> None:
-        self._path = path
+    def __init__(self, path: Path, key: bytes, worker: int = 0) -> None:
+        self._edge = path
+        self._path = path.with_name(f"{path.name}+{worker}") if worker else path
         self._key = key
         self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="flow-map", daemon=True)
         self._thread.start()
 
     def load(self, oldest_ns: int) -> list[Entry]:
-        """Return what was saved at `oldest_ns` (UTC) or later. Whatever is wrong is logged: calls go on without."""
-        try:
-            saved_ns, entries = decode(self._path.read_bytes(), self._key)
-        except FileNotFoundError:
-            return []
-        except (OSError, FlowMapError) as error:
-            _log.warning("flow map not used", path=str(self._path), problem=str(error))
-            return []
-        return entries if saved_ns >= oldest_ns else []
+        """Return what the edge's workers, as many as there were, saved at `oldest_ns` (UTC) or later, once per client.
+
+        Whatever is wrong is logged: calls go on without.
+        """
+        found = []
+        for path in (self._edge, *self._edge.parent.glob(f"{self._edge.name}+*[0-9]")):
+            try:
+                found.append(decode(path.read_bytes(), self._key))
+            except FileNotFoundError:
+                pass
+            except (OSError, FlowMapError) as error:
+                _log.warning("flow map not used", path=str(path), problem=str(error))
+        by_client: dict[Address, Entry] = {}
+        for saved_ns, entries in sorted(found, key=lambda one: one[0]):  # what was saved last is believed
+            if saved_ns >= oldest_ns:
+                by_client |= {entry.client: entry for entry in entries}
+        return list(by_client.values())
 
     def save(self, flows: list[Flow], now_ns: int) -> Iterator[None]:
         """Hand these flows to the writing thread; yields between slices of the work."""

@@ -44,15 +44,15 @@ class UdpSocket:
 
     """
 
-    def __init__(self, bind: tuple[str, int], *, receive_buffer_bytes: int) -> None:
-        """Bind.
+    def __init__(self, bind: tuple[str, int], *, receive_buffer_bytes: int, bound: socket.socket | None = None) -> None:
+        """Bind, or take a socket that is bound already.
 
         Raises:
             OSError: the address cannot be bound; the message names it.
 
         """
         self._v6 = ":" in bind[0]
-        self._socket = socket.socket(socket.AF_INET6 if self._v6 else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = bound or socket.socket(socket.AF_INET6 if self._v6 else socket.AF_INET, socket.SOCK_DGRAM)
         self.overflowed = 0
         self.dropped = {"oversize": 0, "receive_error": 0, "send_full": 0, "send_error": 0}
         try:
@@ -60,7 +60,8 @@ class UdpSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
             self._mark_and_ask_for_tos()
             self.kernel_times = self._ask_for_times()
-            self._socket.bind(bind)
+            if bound is None:
+                self._socket.bind(bind)
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"cannot bind UDP {bind[0]} port {bind[1]}: {error.strerror}") from error

@@ -436,7 +436,8 @@ class Session:
         noticed = self._trouble.due(now_ns)
         if noticed is not None:
             keep = Keep(self.id.bytes, now_ns, BACK_MS, AHEAD_MS)
-            self._shared.wire.send(write_keep(keep, self._shared.config.header_keys[0]), self._edge.internal)
+            data = write_keep(keep, self._shared.config.header_keys[0], self._connection.remote)
+            self._shared.wire.send(data, self._edge.internal)
             self._shared.counters.keeps[noticed] += 1
 
     def _step(self, step: str) -> None:

@@ -91,7 +91,7 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
         read_keep(data, [KEY])
 
 
-@given(st.integers(0, 8 * 38 - 1))
+@given(st.integers(0, 8 * 44 - 1))
 def test_every_bit_is_signed(bit: int) -> None:
     changed = bytearray(asked())
     changed[bit // 8] ^= 1 << bit % 8
