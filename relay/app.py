@@ -25,6 +25,7 @@ from relay.ephemeral import EphemeralKeyError, EphemeralKeys
 from relay.models import ModelError
 from relay.regions import AUTO, Board, client_of, make_router, ordered
 from relay.signalling import SDP, application_of, read_offer
+from relay.tracing_header import parent_of
 from relay.transceiver import BusyError, OfferError, Transceiver, UnknownRegionError
 from relay.transceiver.behaviour import HEADER, BehaviourError
 
@@ -183,7 +184,7 @@ def _add_problems(app: FastAPI) -> None:
 
 def _attributes(request: Request) -> Mapping[str, str]:
     agent = request.headers.get("user-agent", "")[:USER_AGENT_CHARS_MAX]
-    attributes = {"user_agent": agent, "signalling": request.url.path}
+    attributes = {"user_agent": agent, "signalling": request.url.path, **parent_of(request.headers.getlist)}
     if "audio" in (request.query_params.get("consent"), request.headers.get("sidetone-consent")):
         attributes["consent"] = "audio"
     return attributes

@@ -11,20 +11,19 @@ import asyncio
 import functools
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relay.ufrag import key_id_of, keyring
+from relay.ufrag import key_id_of
 from sidetone import process
 from sidetone.addresses import follow_in_background, resolve, resolve_all
 from sidetone.endpoints import announced
 from sidetone.guard import token_for
 from sidetone.serving import address_problem, bind, local_url, serve
-from sidetone.settings import Settings, SettingsError
+from sidetone.settings import Settings, SettingsError, TransceiverSetting
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -84,7 +83,8 @@ def _kafka_opener(settings: Settings) -> Callable[[], EventLog]:
     return functools.partial(KafkaEventLog, connection, topics)
 
 
-def _emitter(settings: Settings, role: str, name: str, region: str) -> Emitter:
+def emitter_of(settings: Settings, role: str, name: str, region: str) -> Emitter:
+    """Return an emitter of a role's facts, not started; `name` is of its folder for what the log cannot take yet."""
     from eventlog.emitter import Emitter
 
     return Emitter(
@@ -102,58 +102,6 @@ def _spool_metrics(emitter: Emitter) -> list[Collector]:
     from sidetone.spool_metrics import SpoolMetrics
 
     return [SpoolMetrics(emitter)]
-
-
-def run_edge(settings: Settings, name: str) -> None:
-    """Forward between clients and transceivers until SIGTERM.
-
-    Raises:
-        SettingsError: the edge is not in the settings, or its addresses cannot be had.
-
-    """
-    from eventlog.lean import without_pandas
-    from relay.edge import Edge, EdgeConfig, Sampling
-    from sidetone import edge_endpoint
-
-    without_pandas()
-    # The emitter's thread gives way to the forwarding loop within half a millisecond instead of five.
-    sys.setswitchinterval(0.0005)
-    mine = settings.edge(name)
-    bind_host = mine.bind_host or resolve(mine.host, f"SIDETONE_EDGES, {name}")
-    internal_bind_host = mine.bind_host or resolve(mine.internal_host, f"SIDETONE_EDGES, {name}")
-    transceivers = {known.code: (known.host, known.port) for known in settings.transceivers}
-    resolved = resolve_all(transceivers, "SIDETONE_TRANSCEIVERS")
-    config = EdgeConfig(
-        name=mine.name,
-        region=mine.region,
-        bind=(bind_host, mine.port),
-        internal_bind=(internal_bind_host, mine.internal_port),
-        transceivers=resolved,
-        keys=keyring(settings.ufrag_key_bytes(), settings.ufrag_key_previous_bytes()),
-        flow_map=settings.data_dir / "flows" / mine.name,
-        host_id=socket.gethostname(),
-        sampling=Sampling(settings.edge_sampling, settings.edge_sampling_one_in, hold_s=settings.edge_sampling_hold_s),
-    )
-    emitter = _emitter(settings, "edge", f"edge-{mine.name}", mine.region)
-    try:
-        edge = Edge(config, emitter)
-    except OSError as error:
-        raise SettingsError(f"edge {name}: {address_problem(error, bind_host, mine.port, 'edges')}") from None
-    with ExitStack() as ending:
-        try:
-            address = (settings.edge_host, settings.edge_port)
-            token = token_for(settings.edge_host, settings)
-            port = ending.enter_context(edge_endpoint.serving(edge, address, token, emitter))
-        except OSError as error:
-            raise SettingsError(address_problem(error, *address, "edge_port")) from None
-        ending.enter_context(announced(settings.data_dir, "edge", mine.name, mine.region, f"http://127.0.0.1:{port}"))
-        process.prefer_voice()
-        emitter.start()
-        ending.callback(emitter.close)
-        stop = process.stop_event()
-        follow_in_background(transceivers, resolved, edge.know, stop)
-        process.notify_ready()
-        edge.run(stop, settings.drain_s)
 
 
 def run_transceiver(settings: Settings, code: str | None) -> None:
@@ -186,15 +134,15 @@ def _floor(settings: Settings) -> FloorConfig:
 
 
 async def _transceiver(settings: Settings, code: str | None) -> None:
+    from relay import tracing
     from relay.app import admits, create_app
     from relay.ephemeral import EphemeralKeys
-    from relay.models import ModelConfig, ModelError, OpenAIConfig
-    from relay.predictors import WeightsError
+    from relay.models import ModelConfig, OpenAIConfig
     from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
 
     mine = settings.transceiver(code)
     sock = bind(settings.signalling_host, settings.signalling_port, "signalling_port")
-    emitter = _emitter(settings, "transceiver", f"transceiver-{mine.code}", settings.transceiver_region)
+    emitter = emitter_of(settings, "transceiver", f"transceiver-{mine.code}", settings.transceiver_region)
     bind_host = mine.bind_host
     if bind_host is None:
         bind_host = await asyncio.to_thread(resolve, mine.host, "SIDETONE_TRANSCEIVERS")
@@ -243,18 +191,14 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         dtx=settings.downlink_dtx,
         max_sessions=settings.max_calls,
     )
-    transceiver = Transceiver(config, emitter)
+    traces = tracing.from_environment(os.environ, config.version)
+    transceiver = Transceiver(config, traces.watching(emitter) if traces else emitter)
     stop = process.async_stop_event()
     try:
-        await transceiver.start()
-    except (ModelError, WeightsError) as error:
+        await _start(transceiver, bind_host, mine)
+    except SettingsError:
         sock.close()
-        raise SettingsError(f"transceiver {mine.code}: {error}") from None
-    except OSError as error:
-        sock.close()
-        raise SettingsError(
-            f"transceiver {mine.code}: {address_problem(error, bind_host, mine.port, 'transceivers')}"
-        ) from None
+        raise
     loop = asyncio.get_running_loop()
 
     def moved(now: Mapping[str, tuple[str, int]]) -> None:
@@ -266,6 +210,8 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     follow_in_background(places, resolved, moved, ending)
     process.prefer_voice()
     emitter.start()
+    if traces:
+        traces.start()
     try:
         keys = EphemeralKeys(settings.ufrag_key_bytes())
         app = create_app(
@@ -273,7 +219,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
             allowed_origins=settings.allowed_origins,
             keys=keys,
             own_token=settings.token.get_secret_value() if settings.token else None,
-            metrics=_spool_metrics(emitter),
+            metrics=[*_spool_metrics(emitter), *([traces] if traces else [])],
         )
         serving = asyncio.create_task(serve(app, sock, settings, ended, admits=admits(keys)))
         process.settle_memory()
@@ -283,7 +229,21 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
     finally:
         ending.set()
         await transceiver.aclose()
-        await asyncio.to_thread(emitter.close)
+        closing: list[Callable[[], object]] = [emitter.close, *([traces.close] if traces else [])]
+        await asyncio.gather(*(asyncio.to_thread(close) for close in closing))
+
+
+async def _start(transceiver: Transceiver, bind_host: str, mine: TransceiverSetting) -> None:
+    from relay.models import ModelError
+    from relay.predictors import WeightsError
+
+    try:
+        await transceiver.start()
+    except (ModelError, WeightsError) as error:
+        raise SettingsError(f"transceiver {mine.code}: {error}") from None
+    except OSError as error:
+        problem = address_problem(error, bind_host, mine.port, "transceivers")
+        raise SettingsError(f"transceiver {mine.code}: {problem}") from None
 
 
 def _ended_after_draining(
