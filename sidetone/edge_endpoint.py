@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ from prometheus_client.registry import Collector
 
 from relay.edge import Counters
 from sidetone.guard import bearer
-from sidetone.spool_metrics import Emitting, SpoolMetrics
 
 STUCK_AFTER_S: Final = 5.0
 """A loop that has not looked at its sockets for so long forwards nothing."""
@@ -75,24 +75,21 @@ def _by(name: str, what: str, label: str, values: dict[str, int]) -> Metric:
 
 @contextmanager
 def serving(
-    edge: Watched, address: tuple[str, int], token: str | None = None, emitter: Emitting | None = None
-) -> Iterator[int]:
-    """Serve while entered; gives the port in use.
+    edge: Watched, sock: socket.socket, token: str | None = None, more: Iterable[Collector] = ()
+) -> Iterator[None]:
+    """Serve while entered.
 
     Args:
         edge: whose health and metrics.
-        address: where to listen; port 0 takes a free one.
+        sock: where to listen, bound.
         token: bearer token that `/metrics` asks for; None lets everybody see them.
-        emitter: of its facts; None if it has none.
-
-    Raises:
-        OSError: the address cannot be had.
+        more: metrics of whatever belongs to it.
 
     """
     registry = CollectorRegistry()
     registry.register(_Metrics(edge))
-    if emitter is not None:
-        registry.register(SpoolMetrics(emitter))
+    for collector in more:
+        registry.register(collector)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -119,10 +116,13 @@ def serving(
         def log_message(self, *_: Any) -> None:
             """Say nothing; scrapes come every few seconds."""
 
-    with ThreadingHTTPServer(address, Handler) as server:
+    with ThreadingHTTPServer(sock.getsockname()[:2], Handler, bind_and_activate=False) as server:
+        server.socket.close()
+        server.socket = sock
+        server.server_activate()
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.1,), name="edge-endpoint", daemon=True).start()
         try:
-            yield int(server.server_address[1])
+            yield
         finally:
             server.shutdown()

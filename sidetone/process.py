@@ -18,6 +18,9 @@ import structlog
 LIFELINE_ENV: Final = "SIDETONE_LIFELINE"
 """Set to `1` by the supervisor: standard input is a pipe that it holds, and its end means that it died."""
 
+NOTIFY_ENV: Final = "NOTIFY_SOCKET"
+"""Where a role says that it is ready: sd_notify(3)."""
+
 _T = TypeVar("_T")
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -48,7 +51,7 @@ def configure_logging(log_format: str) -> None:
 
 def notify_ready() -> None:
     """Tell the supervisor that this role can work, by systemd's notify protocol (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
+    address = os.environ.get(NOTIFY_ENV)
     if not address:
         return
     if address.startswith("@"):

@@ -13,7 +13,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 

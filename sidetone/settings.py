@@ -164,6 +164,9 @@ class Settings(BaseSettings):
         0,
         description="Port of an edge's health and metrics; any free one if 0.",
     )
+    edge_workers: int = Field(
+        1, ge=1, le=64, description="Processes of an edge that share its ports; more than one takes Linux."
+    )
     edge_sampling: Literal["full", "sampled"] = Field(
         "full",
         description="Packet facts of an edge: all, or all around bad moments and one in so many elsewhere.",

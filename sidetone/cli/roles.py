@@ -35,7 +35,7 @@ def edge(
 
     Example: `sidetone edge eu-west-1`
     """
-    from sidetone.roles import run_edge  # noqa: PLC0415 - `--help` must not load a role
+    from sidetone.edge_role import run_edge  # noqa: PLC0415 - `--help` must not load a role
 
     run_edge(_prepared(data_dir=data_dir), name)
 

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -8,6 +10,8 @@ import pytest
 from relay.edge import Counters
 from sidetone import edge_endpoint
 from sidetone.healthcheck import check
+from sidetone.serving import bind, local_url
+from sidetone.spool_metrics import SpoolMetrics
 
 
 @dataclass
@@ -29,15 +33,11 @@ class Edge:
         )
 
 
-def test_edge_that_turns_is_healthy_and_one_that_does_not_is_not() -> None:
-    edge = Edge()
-    with edge_endpoint.serving(edge, ("127.0.0.1", 0)) as port:
-        url = f"http://127.0.0.1:{port}"
-        assert check(f"{url}/readyz") == ""
-        assert check(f"{url}/healthz") == ""
-        edge.silent_s = 60.0
-        assert "503: the forwarding loop has not turned for 60 s" in check(f"{url}/healthz")
-    assert "does not answer" in check(f"{url}/healthz")
+@contextmanager
+def serving(edge: Edge, token: str | None = None, *, host: str = "127.0.0.1") -> Iterator[str]:
+    sock = bind(host, 0, "edge_port")
+    with edge_endpoint.serving(edge, sock, token, [SpoolMetrics(Emitter())]):
+        yield local_url(sock)
 
 
 class Emitter:
@@ -45,9 +45,18 @@ class Emitter:
     spools_deleted = 1
 
 
+def test_edge_that_turns_is_healthy_and_one_that_does_not_is_not() -> None:
+    edge = Edge()
+    with serving(edge) as url:
+        assert check(f"{url}/readyz") == ""
+        assert check(f"{url}/healthz") == ""
+        edge.silent_s = 60.0
+        assert "503: the forwarding loop has not turned for 60 s" in check(f"{url}/healthz")
+    assert "does not answer" in check(f"{url}/healthz")
+
+
 def test_edge_asks_for_the_token_where_it_has_one_and_tells_of_damaged_spools() -> None:
-    with edge_endpoint.serving(Edge(), ("127.0.0.1", 0), "secret", Emitter()) as port:
-        url = f"http://127.0.0.1:{port}"
+    with serving(Edge(), "secret") as url:
         assert httpx.get(f"{url}/readyz").status_code == 200
         for given in (b"", b"Bearer other", b"Bearer secret\xff"):
             refused = httpx.get(f"{url}/metrics", headers={b"Authorization": given})
@@ -59,9 +68,9 @@ def test_edge_asks_for_the_token_where_it_has_one_and_tells_of_damaged_spools() 
 
 
 def test_edge_shows_its_counters() -> None:
-    with edge_endpoint.serving(Edge(), ("127.0.0.1", 0)) as port:
-        shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 404
+    with serving(Edge()) as url:
+        shown = httpx.get(f"{url}/metrics").text
+        assert httpx.get(f"{url}/").status_code == 404
     for line in (
         "sidetone_edge_flows 2.0",
         'sidetone_edge_forwarded_datagrams_total{direction="down"} 20.0',
@@ -71,10 +80,16 @@ def test_edge_shows_its_counters() -> None:
         assert f"\n{line}\n" in shown
 
 
+def test_edge_listens_on_ipv6_too() -> None:
+    with serving(Edge(), host="::1") as url:
+        assert url.startswith("http://[::1]:")
+        assert check(f"{url}/healthz") == ""
+
+
 @pytest.mark.parametrize(("path", "status"), [("/readyz", 0), ("/other", 1)])
 def test_check_tells_by_its_exit_status(path: str, status: int) -> None:
-    with edge_endpoint.serving(Edge(), ("127.0.0.1", 0)) as port:
-        command = [sys.executable, "-m", "sidetone.healthcheck", f"http://127.0.0.1:{port}{path}"]
+    with serving(Edge()) as url:
+        command = [sys.executable, "-m", "sidetone.healthcheck", f"{url}{path}"]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == status
     assert ("404" in ran.stdout) is (status == 1)
