@@ -36,7 +36,8 @@ class Sorter:
     def chunks(self, batch: pa.RecordBatch, partitions: int, chunk_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Sort a batch by the type's order and yield it as `(partition, rows)`, at most `chunk_rows` each.
 
-        Where rows have an equal identity, the later ones' `observed_ns` is moved on by a nanosecond each.
+        Where rows have an equal identity, the later ones' `observed_ns` is moved on by a step of the type's each: a
+        single time between two steps would keep the store from packing a whole block of them.
         """
         codes = [_Codes(batch.column(name)) for name in self._fact.order[:-1]]
         observed = np.asarray(batch.column("observed_ns").cast(pa.int64()))
@@ -68,13 +69,13 @@ class Sorter:
 
     def _unique(self, group: Ints, key: Ints, observed: Ints) -> Ints:
         """Return times so that no `(key, time)` is there twice, in this batch or the ones before."""
-        times = _spread(group, observed)
+        times = _spread(group, observed, self._fact.step_ns)
         earliest = int(times.min())
         overlapping = [(t[t >= earliest], k[t >= earliest]) for latest, t, k in self._sent if latest >= earliest]
         if overlapping:
             sent_times = np.concatenate([t for t, _ in overlapping])
             sent_keys = np.concatenate([k for _, k in overlapping])
-            times = _avoid(group, key, times, _mix(sent_keys, sent_times), (sent_keys, sent_times))
+            times = _avoid(group, key, times, (sent_keys, sent_times), self._fact.step_ns)
         self._sent.append((int(times.max()), times, key))
         self._remembered += len(times)
         while self._remembered > _HISTORY_ROWS and len(self._sent) > 1:
@@ -153,8 +154,8 @@ def _order(group: Ints, observed: Ints) -> Ints:
     return by_time[np.argsort(group[by_time], kind="stable")]
 
 
-def _spread(group: Ints, times: Ints) -> Ints:
-    """Move equal times of one group apart; both come sorted. Returns `times` itself if none are equal."""
+def _spread(group: Ints, times: Ints, step_ns: int) -> Ints:
+    """Move equal times of one group a step apart; both come sorted. Returns `times` itself if none are equal."""
     same = group[1:] == group[:-1]
     tied = np.flatnonzero(same & (times[1:] <= times[:-1])) + 1
     if not len(tied):
@@ -164,25 +165,25 @@ def _spread(group: Ints, times: Ints) -> Ints:
     ends = np.append(starts[1:], len(times))
     for which in np.unique(np.searchsorted(starts, tied, side="right") - 1).tolist():
         part = slice(int(starts[which]), int(ends[which]))
-        steps = np.arange(part.stop - part.start)
+        steps = np.arange(part.stop - part.start) * step_ns
         times[part] = np.maximum.accumulate(times[part] - steps) + steps
     return times
 
 
-def _avoid(group: Ints, key: Ints, times: Ints, taken: Ints, sent: tuple[Ints, Ints]) -> Ints:
-    """Move rows on whose identity was sent before: by a nanosecond, or behind all of their key if that goes on."""
-    taken = np.sort(taken)
+def _avoid(group: Ints, key: Ints, times: Ints, sent: tuple[Ints, Ints], step_ns: int) -> Ints:
+    """Move rows on whose identity was sent before: by a step, or behind all of their key if that goes on."""
+    taken = np.sort(_mix(*sent))
     for attempt in range(len(times) + _SMALL_MOVES + 1):
         clashes = np.flatnonzero(_contains(taken, _mix(key, times)))
         if not len(clashes):
             break
         times = times.copy()
         if attempt < _SMALL_MOVES:
-            times[clashes] += 1
+            times[clashes] += step_ns
         else:
             for row in clashes.tolist():
-                times[row] = max(times[row], sent[1][sent[0] == key[row]].max(initial=0)) + 1
-        times = _spread(group, times)
+                times[row] = max(times[row], sent[1][sent[0] == key[row]].max(initial=0)) + step_ns
+        times = _spread(group, times, step_ns)
     return times
 
 

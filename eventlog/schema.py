@@ -40,6 +40,7 @@ class FactType:
         order: columns a chunk is sorted by.
         defaults: columns that were added later and are never NULL, with the value that they have in chunks from before
             (and where a producer leaves them out).
+        step_ns: resolution of its `observed_ns`, and what one of two equal times of a stream is moved on by.
 
     """
 
@@ -50,6 +51,7 @@ class FactType:
     identity: tuple[str, ...]
     order: tuple[str, ...]
     defaults: Mapping[str, int] = field(default_factory=dict)
+    step_ns: int = 1
 
     @property
     def table(self) -> str:
@@ -72,6 +74,7 @@ def _fact(
     fields: list[pa.Field[Any]],
     identity: tuple[str, ...],
     defaults: Mapping[str, int] | None = None,
+    step_ns: int = 1,
 ) -> FactType:
     key = ("session_id", *identity, "observed_ns")
     return FactType(
@@ -82,13 +85,15 @@ def _fact(
         identity=("host_id", *key),
         order=key,
         defaults=defaults or {},
+        step_ns=step_ns,
     )
 
 
-PACKET_TIME_NS: Final = 10_000
-"""Resolution of a packet's `observed_ns` and `transit_delta_us`: half of Opus' RTP clock unit (1/48,000 s), in which
-RFC 3550 counts jitter. What lies below is noise of the receiving machine, and noise does not compress: every bit of it
-is a bit in the store. Differences are taken before times are cut to it, then rounded."""
+PACKET_TIME_NS: Final = 16_000
+"""Resolution of a packet's `observed_ns` and `transit_delta_us`: three quarters of the unit of Opus' RTP clock
+(1/48,000 s), in which RFC 3550 counts jitter. What lies below is noise of the receiving machine, and noise does not
+compress: every bit of it is a bit in the store. A power of two in microseconds, because the store packs numbers by
+bits; a second is a whole number of steps. Differences are taken before times are cut to it, then rounded."""
 
 PACKET: Final = _fact(
     "packet",
@@ -113,6 +118,7 @@ PACKET: Final = _fact(
     ],
     ("tap", "stream"),
     {"represents": 1},
+    PACKET_TIME_NS,
 )
 
 FRAME: Final = _fact(

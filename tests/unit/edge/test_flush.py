@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eventlog.resolution import coarse_us
 from eventlog.schema import NO_SESSION, FactType
 from relay.edge import EdgeConfig, Limits, Sampling
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
@@ -86,7 +87,7 @@ def test_state_goes_on_from_flush_to_flush(path: Path, rtp: Rtp) -> None:
     path.flush()
     path.capture.packet(one, EDGE_UP, rtp(4), 61 * MS, 0)
     (row,) = path.flush()
-    assert (row["newly_lost"], row["transit_delta_us"]) == (2, 1000)
+    assert (row["newly_lost"], row["transit_delta_us"]) == (2, coarse_us(1000))
 
 
 def test_rows_shed_by_the_edge_are_not_reported_as_lost_by_the_network(config: EdgeConfig, rtp: Rtp) -> None:

@@ -81,6 +81,18 @@ def test_ties_are_moved_by_a_nanosecond_in_the_order_of_capture() -> None:
     ]
 
 
+def test_times_of_packets_stay_whole_steps() -> None:
+    """One time between two steps costs a whole block of the store's its compression: a byte a packet where seen."""
+    packet = FACTS["packet"]
+    first = make.rows(packet, 1)[0] | {"observed_ns": START_NS}
+    sorter, times = Sorter(packet), list[int]()
+    for steps in ([0, 0, 1, 3], [1, 3, 9]):
+        burst = [first | {"observed_ns": START_NS + step * packet.step_ns} for step in steps]
+        ((_, rows),) = sorter.chunks(make.batch(packet, burst), 1, 100)
+        times += [row["observed_ns"] - START_NS for row in make.plain(rows)]
+    assert [time / packet.step_ns for time in times] == [0, 1, 2, 3, 4, 5, 9]
+
+
 def test_a_time_sent_in_an_earlier_chunk_is_not_sent_again() -> None:
     sorter = Sorter(LEG)
     list(sorter.chunks(legs([(0, "stun", 5), (0, "stun", 9)]), 1, 100))
