@@ -18,6 +18,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp
 
 from relay.client_secrets import PATH as CLIENT_SECRETS
 from relay.client_secrets import add_client_secrets
@@ -75,13 +76,7 @@ def create_app(
     """
     app = FastAPI(title="Sidetone relay", docs_url=None, redoc_url=None, openapi_url=None)
     if allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(allowed_origins),
-            allow_methods=["POST", "DELETE", "OPTIONS"],
-            allow_headers=["*"],
-            expose_headers=["location"],
-        )
+        app.add_middleware(CORSMiddleware, **_across(allowed_origins))
     registry = CollectorRegistry()
     for shown in (transceiver.counters, *metrics):
         registry.register(shown)
@@ -94,6 +89,23 @@ def create_app(
     _add_page(app, transceiver)
     app.include_router(make_router(transceiver, board))
     return app
+
+
+def readable(app: ASGIApp, allowed_origins: Sequence[str]) -> ASGIApp:
+    """Return `app` such that pages of other origins that may call can read its answers (Fetch, section 3.3).
+
+    For what stands before the relay's own interface: a refusal that a page cannot read looks like a dead network to it.
+    """
+    return CORSMiddleware(app, **_across(allowed_origins)) if allowed_origins else app
+
+
+def _across(allowed_origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "allow_origins": list(allowed_origins),
+        "allow_methods": ["POST", "DELETE", "OPTIONS"],
+        "allow_headers": ["*"],
+        "expose_headers": ["location"],
+    }
 
 
 def admits(keys: EphemeralKeys) -> Callable[[MutableMapping[str, Any]], bool]:

@@ -50,7 +50,13 @@ def bearer(authorization: str, token: str | None) -> bool:
     return token is None or hmac.compare_digest(authorization.encode("utf-8", "replace"), f"Bearer {token}".encode())
 
 
-def guarded(app: App, host: str, token: str | None, admits: Callable[[Scope], bool] | None = None) -> App:
+def guarded(
+    app: App,
+    host: str,
+    token: str | None,
+    admits: Callable[[Scope], bool] | None = None,
+    refusing: Callable[[App], App] | None = None,
+) -> App:
     """Ask for the token on everything but health checks when the address is reachable from outside.
 
     Programs send it as a bearer token (RFC 6750). A browser gets a form, and for the right token a cookie that ends
@@ -62,6 +68,7 @@ def guarded(app: App, host: str, token: str | None, admits: Callable[[Scope], bo
         host: address that it listens on.
         token: the token.
         admits: says of a request that it may pass without the token.
+        refusing: wraps what refuses, to add what `app` adds to its own answers.
 
     Raises:
         SettingsError: the address is not loopback and there is no token.
@@ -71,13 +78,20 @@ def guarded(app: App, host: str, token: str | None, admits: Callable[[Scope], bo
         return app
     if token is None:
         raise SettingsError(f"listening on {host} needs a token: set SIDETONE_TOKEN")
-    return _Guard(app, token, admits)
+    return _Guard(app, token, admits, refusing)
 
 
 class _Guard:
-    def __init__(self, app: App, token: str, admits: Callable[[Scope], bool] | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        token: str,
+        admits: Callable[[Scope], bool] | None,
+        refusing: Callable[[App], App] | None,
+    ) -> None:
         self._app = app
         self._admits = admits
+        self._refuse = _refuse if refusing is None else refusing(_refuse)
         self._token = token.encode()
         self._bearer = b"Bearer " + self._token
         self._ticket = hmac.digest(self._token, b"sidetone browser session", "sha256").hex()
@@ -93,12 +107,8 @@ class _Guard:
             or self._admitted(scope)
         ):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # policy violation; becomes a 403
-        elif b"text/html" in headers.get(b"accept", b""):
-            await _answer(send, 401, _form(_wanted(scope), "Token (SIDETONE_TOKEN)"), b"text/html; charset=utf-8")
         else:
-            await _answer(send, 401, b"A bearer token is needed here (SIDETONE_TOKEN).\n", b"text/plain")
+            await self._refuse(scope, receive, send)
 
     def _admitted(self, scope: Scope) -> bool:
         return self._admits is not None and self._admits(scope)
@@ -131,6 +141,15 @@ class _Guard:
         return await _answer(
             send, 303, b"", b"text/plain", (b"location", wanted.encode()), (b"set-cookie", (cookie + secure).encode())
         )
+
+
+async def _refuse(scope: Scope, _receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # policy violation; becomes a 403
+    elif b"text/html" in dict(scope.get("headers", ())).get(b"accept", b""):
+        await _answer(send, 401, _form(_wanted(scope), "Token (SIDETONE_TOKEN)"), b"text/html; charset=utf-8")
+    else:
+        await _answer(send, 401, b"A bearer token is needed here (SIDETONE_TOKEN).\n", b"text/plain")
 
 
 def _wanted(scope: Scope) -> str:

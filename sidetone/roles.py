@@ -134,7 +134,7 @@ def _floor(settings: Settings) -> FloorConfig:
 
 async def _transceiver(settings: Settings, code: str | None) -> None:
     from relay import tracing
-    from relay.app import admits, create_app
+    from relay.app import admits, create_app, readable
     from relay.ephemeral import EphemeralKeys
     from relay.models import ModelConfig, OpenAIConfig
     from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
@@ -220,7 +220,16 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
             own_token=settings.token.get_secret_value() if settings.token else None,
             metrics=[*_spool_metrics(emitter), *([traces] if traces else [])],
         )
-        serving = asyncio.create_task(serve(app, sock, settings, ended, admits=admits(keys)))
+        serving = asyncio.create_task(
+            serve(
+                app,
+                sock,
+                settings,
+                ended,
+                admits=admits(keys),
+                refusing=lambda refusal: readable(refusal, settings.allowed_origins),
+            )
+        )
         process.settle_memory()
         process.notify_ready()
         with announced(settings.data_dir, "transceiver", mine.code, settings.transceiver_region, local_url(sock)):

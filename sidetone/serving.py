@@ -75,6 +75,7 @@ async def serve(
     lifespan: Literal["on", "off"] = "off",
     on_ready: Callable[[], None] = lambda: None,
     admits: Callable[[Scope], bool] | None = None,
+    refusing: Callable[[App], App] | None = None,
 ) -> None:
     """Serve `app` on a bound socket until `stop`; open requests get 2 s to end.
 
@@ -86,12 +87,13 @@ async def serve(
         lifespan: `on` for an app that has to be started and stopped.
         on_ready: called once, when requests are answered.
         admits: says of a request that it may pass without the token.
+        refusing: wraps what refuses requests without it.
 
     """
     host = sock.getsockname()[0]
     token = settings.token.get_secret_value() if settings.token else None
     config = uvicorn.Config(
-        guarded(app, host, token, admits),
+        guarded(app, host, token, admits, refusing),
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=2,

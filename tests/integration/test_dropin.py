@@ -13,7 +13,7 @@ from openai.types.realtime import RealtimeServerEvent
 from openai.types.realtime.client_secret_create_response import ClientSecretCreateResponse
 from pydantic import BaseModel, TypeAdapter
 
-from relay.app import admits, create_app
+from relay.app import admits, create_app, readable
 from relay.ephemeral import EphemeralKeys
 from relay.models import ModelConfig
 from sidetone.guard import guarded
@@ -23,6 +23,7 @@ SERVER: TypeAdapter[BaseModel] = TypeAdapter(RealtimeServerEvent)
 TOKEN = "the-installation's-token"
 CALLS = "/v1/realtime/calls"
 SECRETS = "/v1/realtime/client_secrets"
+SHOP = "https://shop.example"
 SDP = {"content-type": "application/sdp"}
 
 
@@ -66,8 +67,8 @@ class Application(Client):
 async def http(made: World, **bearer: str) -> AsyncIterator[httpx.AsyncClient]:
     """The app as it is served beyond loopback."""
     keys = EphemeralKeys(b"k" * 32)
-    app = create_app(made.transceiver, allowed_origins=["https://shop.example"], keys=keys, own_token=TOKEN)
-    outside = guarded(app, "0.0.0.0", TOKEN, admits(keys))
+    app = create_app(made.transceiver, allowed_origins=[SHOP], keys=keys, own_token=TOKEN)
+    outside = guarded(app, "0.0.0.0", TOKEN, admits(keys), lambda refusal: readable(refusal, [SHOP]))
     transport = httpx.ASGITransport(outside)
     async with httpx.AsyncClient(transport=transport, base_url="https://relay.test", headers=bearer) as client:
         yield client
@@ -223,8 +224,18 @@ async def test_ephemeral_key_expires(tmp_path: Path) -> None:
 async def test_pages_of_allowed_origins_may_ask_before_they_call(tmp_path: Path) -> None:
     async with world(tmp_path, model=SCRIPTED) as made, http(made) as api:
         asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
-        allowed = await api.options(CALLS, headers={"origin": "https://shop.example", **asking})
-        assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+        allowed = await api.options(CALLS, headers={"origin": SHOP, **asking})
+        assert allowed.headers["access-control-allow-origin"] == SHOP
         assert "authorization" in allowed.headers["access-control-allow-headers"]
         other = await api.options(CALLS, headers={"origin": "https://evil.example", **asking})
         assert "access-control-allow-origin" not in other.headers
+
+
+async def test_pages_of_allowed_origins_can_read_why_they_are_refused(tmp_path: Path) -> None:
+    async with world(tmp_path, model=SCRIPTED) as made, http(made, **bearer("wrong")) as api:
+        for path in (CALLS, SECRETS, "/whip"):
+            refused = await api.post(path, headers={**SDP, "origin": SHOP})
+            assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, SHOP)
+            assert "bearer token" in refused.text
+            other = await api.post(path, headers={**SDP, "origin": "https://evil.example"})
+            assert (other.status_code, "access-control-allow-origin" in other.headers) == (401, False)
