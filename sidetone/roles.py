@@ -188,6 +188,7 @@ async def _transceiver(settings: Settings, code: str | None) -> None:
         behaviours=settings.behaviours,
         adapt=settings.adapt_sender,
         dtx=settings.downlink_dtx,
+        late_answer_ms=settings.late_answer_ms,
         max_sessions=settings.max_calls,
     )
     traces = tracing.from_environment(os.environ, config.version)
