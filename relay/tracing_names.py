@@ -1,9 +1,8 @@
 """What spans, their events and their attributes are called. Nothing else in the code spells such a name.
 
 `gen_ai.*` and `user_agent.original` are OpenTelemetry's semantic conventions; those for generative AI are in
-development and change, so that only names that 1.36 to 1.41 agree on are used here. What those do not know, the parts
-of a spoken turn above all, is ours, under `sidetone.`, with the unit in the name. Parts of a turn are called as in
-`docs/metrics.md`.
+development and change, so that few of them are used here. What they have no name for, the parts of a spoken turn above
+all, is ours, under `sidetone.`, with the unit in the name. Parts of a turn are called as in `docs/metrics.md`.
 """
 
 from __future__ import annotations

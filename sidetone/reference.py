@@ -40,6 +40,7 @@ def settings_page() -> str:
             shown = f"`{default}`"
         assert default is not PydanticUndefined, name  # noqa: S101 - every setting has a default
         lines.append(f"| `SIDETONE_{name.upper()}` | {shown} | {field.description} |")
+    lines += ["", "`OTEL_…`, which say whether and where calls are traced: [operations](operations.md#traces)."]
     return "\n".join(lines) + "\n"
 
 

@@ -268,8 +268,8 @@ class Settings(BaseSettings):
         2_500.0,
         gt=0,
         le=5_000,
-        description="Wait for the agent, from the end of the user's speech, after which a sampling edge is asked to keep "
-        "the call's packets.",
+        description="Wait for the agent, from the end of the user's speech, after which a sampling edge is asked to "
+        "keep the call's packets.",
     )
     max_calls: int = Field(200, ge=1, description="Calls a transceiver holds at once.")
     log_format: Literal["console", "json"] = Field("console", description="How the roles log, on stderr.")
