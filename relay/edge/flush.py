@@ -8,34 +8,28 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from eventlog.resolution import coarse_us_many
-from eventlog.schema import LEG, PACKET, PACKET_TIME_NS, TIME, UUID_TYPE, FactType
-from relay.edge import heads
-from relay.edge.capture import EDGE_UP, TAPS, UNKNOWN_TOS, Capture, Columns, LegRow
+from eventlog.schema import LEG, PACKET, TIME, FactType
+from relay.edge import wire
+from relay.edge.capture import EDGE_UP, UNKNOWN_TOS, Capture, Columns, LegRow
+from relay.edge.compiled import CompiledDeriver
 from relay.edge.config import EdgeConfig
+from relay.edge.derive import Array, Deriver, Packets, PortableDeriver, uuids
 from relay.edge.flows import Flow
 from relay.edge.keeps import Keeps
 from relay.edge.owners import UNKNOWN, Owners
 from relay.edge.sampling import Sampler
-from voice.sequence import StreamStats, receive_streams
 
 _NS: Final = 1_000_000_000
 _STREAM_IDLE_NS: Final = 60 * _NS  # a stream without packets for so long is over
-_BLOCK_ROWS: Final = 8192  # rows worked on together, in steps that voice waits for: smaller blocks cost more in all
+_EVER_NS: Final = (1 << 63) - 1
+_BLOCK_ROWS: Final = 8192  # rows looked at in one step
 _US_MAX: Final = 0xFFFF_FFFF
-_TAP_SHIFT: Final = 32  # a stream's key: code of its session, tap, SSRC
-_CODE_SHIFT: Final = 33
-
-Array: TypeAlias = "pa.Array[Any]"
-Packets = dict[str, npt.NDArray[Any]]
-"""Columns of a block with all that is derived, by stream and then in the order of arrival."""
 
 
 class FactSink(Protocol):
@@ -48,37 +42,36 @@ class FactSink(Protocol):
         """Account for rows that were seen and given up."""
 
 
-class _Stream:
-    """One SSRC of one session at one tap."""
-
-    __slots__ = ("last_ns", "stats")
-
-    def __init__(self) -> None:
-        self.stats = StreamStats()
-        self.last_ns = 0
-
-
 class Flusher:
     """Turns what a Capture holds into `packet` and `leg` facts. Belongs to the loop; not thread-safe."""
 
     def __init__(
-        self, config: EdgeConfig, capture: Capture, owners: Owners, sink: FactSink, keeps: Keeps | None = None
+        self,
+        config: EdgeConfig,
+        capture: Capture,
+        owners: Owners,
+        sink: FactSink,
+        keeps: Keeps | None = None,
+        deriver: Deriver | None = None,
     ) -> None:
         self._config = config
         self._capture = capture
         self._owners = owners
         self._sink = sink
-        self._streams: dict[int, _Stream] = {}
-        self._per_session: Counter[int] = Counter()
+        self._deriver = deriver if deriver is not None else make_deriver(config)
+        self._refused = 0
         self._waiting: list[Columns] = []
         self._leaving: set[int] = set()
         self._reported = {PACKET.name: Counter[str](), LEG.name: Counter[str]()}
         self.emitted = {PACKET.name: 0, LEG.name: 0}
-        self.lost = 0
-        """Packets that the facts say are missing."""
         self._sampler: Sampler | None = None
         if config.sampling.policy == "sampled":
             self._sampler = Sampler(config.sampling, int.from_bytes(os.urandom(8), "big"), keeps)
+
+    @property
+    def lost(self) -> int:
+        """Packets that the facts say are missing."""
+        return self._deriver.lost
 
     @property
     def waiting(self) -> int:
@@ -100,8 +93,10 @@ class Flusher:
         packets, legs, broken = self._capture.take()
         waited, self._waiting = self._waiting, []
         for rows in (*waited, packets):
-            for start in range(0, len(rows), _BLOCK_ROWS):
-                yield from self._block(rows.rows(slice(start, start + _BLOCK_ROWS)), now_ns, last=last)
+            parts = yield from self._known_parts(rows, now_ns, last=last)
+            for part in parts:
+                for start in range(0, len(part), self._deriver.block_rows):
+                    yield from self._block(part.rows(slice(start, start + self._deriver.block_rows)))
         if self._sampler is not None:
             for kept in self._sampler.due(now_ns, last=last):
                 if kept is not None:
@@ -112,9 +107,8 @@ class Flusher:
         yield
         if broken:
             # The rows after these are missing: sequence numbers would show losses that the network did not make.
-            self._streams.clear()
-            self._per_session.clear()
-        self._forget_idle(now_ns)
+            self._deriver.forget(_EVER_NS)
+        self._deriver.forget(now_ns - _STREAM_IDLE_NS)
         self._release(leaving)
         self._report_shed()
 
@@ -148,114 +142,39 @@ class Flusher:
         self._capture.give_up(PACKET.name, "no_session", int(np.count_nonzero(~known & ~patient)))
         return rows.rows(known)
 
-    def _block(self, rows: Columns, now_ns: int, *, last: bool) -> Iterator[None]:
-        rows = self._known(rows, now_ns, last=last)
+    def _known_parts(self, rows: Columns, now_ns: int, *, last: bool) -> Generator[None, None, list[Columns]]:
+        """Return the rows whose session is known: as they are if all are, else by blocks."""
+        if (self._owners.codes[rows.owner] != UNKNOWN).all():
+            return [rows]
+        parts = []
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            parts.append(self._known(rows.rows(slice(start, start + _BLOCK_ROWS)), now_ns, last=last))
+            yield
+        return parts
+
+    def _block(self, rows: Columns) -> Iterator[None]:
         packets: Packets | None = None
-        for step in self._derive(rows):
+        for step in self._deriver.derive(rows, self._owners):
             packets = step
             yield
+        refused = self._deriver.refused
+        self._capture.give_up(PACKET.name, "streams", refused - self._refused)
+        self._refused = refused
         if packets is None:
             return
-        if self._sampler is not None:
-            self._sampler.add(packets)
-        else:
+        if self._sampler is None:
             yield from self._write(packets)
-        yield
-
-    def _derive(self, rows: Columns) -> Iterator[Packets | None]:
-        """Compute all columns in steps; the last one yields them, if rows are left."""
-        if not len(rows):
             return
-        owner, size = rows.owner, rows.size.astype(np.int64)
-        head = heads.read(rows.head, size, self._owners.level_ids[owner].astype(np.int64))
-        yield None
-        key = self._owners.codes[owner] << _CODE_SHIFT | rows.tap.astype(np.int64) << _TAP_SHIFT | head.ssrc
-        order = np.argsort(key, kind="stable")
-        key, order = self._within_caps(key[order], order)
-        if not len(key):
-            return
-        yield None
-        starts = _starts(key)
-        at_ns = rows.at_ns[order]
-        streams = [self._streams[one] for one in key[starts].tolist()]
-        for stream, last_ns in zip(streams, at_ns[np.append(starts[1:], len(key)) - 1].tolist(), strict=True):
-            stream.last_ns = last_ns
-        yield None
-        seq, rtp_ts = head.seq[order], head.rtp_ts[order]
-        arrivals = receive_streams([stream.stats for stream in streams], starts, seq, rtp_ts, at_ns)
-        self.lost += int(arrivals.newly_lost.sum())
-        yield None
-        yield {
-            "session": self._owners.sessions[owner[order]],
-            "observed_ns": at_ns,
-            "tap": rows.tap[order],
-            "stream": head.ssrc[order],
-            "ext_seq": arrivals.ext_seq,
-            "rtp_ts": rtp_ts,
-            "payload_type": head.payload_type[order],
-            "marker": head.marker[order],
-            "size_bytes": rows.size[order],
-            "level": head.level[order],
-            "voice": head.voice[order],
-            "has_level": head.has_level[order],
-            "tos": rows.tos[order],
-            "transit_delta_us": arrivals.transit_delta_us,
-            "transit_known": arrivals.transit_known,
-            "newly_lost": arrivals.newly_lost,
-            "reordered": arrivals.reordered,
-            "duplicate": arrivals.duplicate,
-        }
-
-    def _within_caps(
-        self, key: npt.NDArray[np.int64], order: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-        """Leave out, and count, rows of streams beyond those that a session may have."""
-        refused = []
-        for one in key[_starts(key)].tolist():
-            if one in self._streams:
-                continue
-            session = one >> _CODE_SHIFT
-            if self._per_session[session] < self._config.limits.streams_per_session:
-                self._per_session[session] += 1
-                self._streams[one] = _Stream()
-            else:
-                refused.append(one)
-        if not refused:
-            return key, order
-        keep = ~np.isin(key, refused)
-        self._capture.give_up(PACKET.name, "streams", int(np.count_nonzero(~keep)))
-        return key[keep], order[keep]
+        for start in range(0, len(packets["observed_ns"]), _BLOCK_ROWS):
+            self._sampler.add({name: values[start : start + _BLOCK_ROWS] for name, values in packets.items()})
+            yield
 
     def _write(self, packets: Packets) -> Iterator[None]:
         """Make facts of packets, in steps."""
-        at_ns, no_level = packets["observed_ns"], ~packets["has_level"]
-        columns: dict[str, Array | str] = {
-            "session_id": _uuids(packets["session"]),
-            "region": self._config.region,
-            "observed_ns": pa.array(at_ns - at_ns % PACKET_TIME_NS).cast(TIME),
-            "tap": _taps(packets["tap"]),
-            "audio_level_dbov": pa.array(packets["level"], mask=no_level),
-            "voice_activity": pa.array(packets["voice"], mask=no_level),
-            "dscp": pa.array((packets["tos"] >> 2).astype(np.uint8), mask=packets["tos"] == UNKNOWN_TOS),
-            "transit_delta_us": pa.array(coarse_us_many(packets["transit_delta_us"]), mask=~packets["transit_known"]),
-        }
-        yield
-        for name in (
-            "stream",
-            "ext_seq",
-            "rtp_ts",
-            "payload_type",
-            "marker",
-            "size_bytes",
-            "newly_lost",
-            "reordered",
-            "duplicate",
-        ):
-            columns[name] = pa.array(packets[name])
-        if "represents" in packets:
-            columns["represents"] = pa.array(packets["represents"])
-        yield
-        self._emit(PACKET, columns, len(at_ns))
+        for columns in self._deriver.arrays(packets):
+            if columns is not None:
+                self._emit(PACKET, {"region": self._config.region, **columns}, len(packets["observed_ns"]))
+            yield
 
     def _legs(self, rows: list[LegRow]) -> None:
         known = [
@@ -265,7 +184,7 @@ class Flusher:
         ]
         self._capture.give_up(LEG.name, "no_session", len(rows) - len(known))
         columns: dict[str, Array | str] = {
-            "session_id": _uuids(np.frombuffer(b"".join(session for session, _ in known), np.uint8)),
+            "session_id": uuids(np.frombuffer(b"".join(session for session, _ in known), np.uint8)),
             "region": self._config.region,
             "observed_ns": pa.array([row.at_ns for _, row in known], pa.int64()).cast(TIME),
             "leg": pa.array([row.leg for _, row in known], pa.string()).dictionary_encode(),
@@ -279,13 +198,6 @@ class Flusher:
         if rows:
             self._sink.add_columns(fact, columns, rows)
             self.emitted[fact.name] += rows
-
-    def _forget_idle(self, now_ns: int) -> None:
-        for key in [key for key, stream in self._streams.items() if now_ns - stream.last_ns > _STREAM_IDLE_NS]:
-            del self._streams[key]
-            left = self._per_session.pop(key >> _CODE_SHIFT) - 1
-            if left:
-                self._per_session[key >> _CODE_SHIFT] = left
 
 
 class _Nowhere:
@@ -313,15 +225,9 @@ def warm_up(config: EdgeConfig) -> None:
         pass
 
 
-def _starts(key: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Return where each run of equal keys begins; there is at least one."""
-    return np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
-
-
-def _uuids(sessions: npt.NDArray[np.uint8]) -> Array:
-    octets = np.ascontiguousarray(sessions).reshape(-1)
-    return pa.Array.from_buffers(UUID_TYPE, len(octets) // 16, [None, pa.py_buffer(octets.data)])
-
-
-def _taps(codes: npt.NDArray[np.uint8]) -> Array:
-    return pa.DictionaryArray.from_arrays(codes.astype(np.int32), pa.array(TAPS, pa.string()))
+def make_deriver(config: EdgeConfig) -> Deriver:
+    """Return the fastest way that is to be had here."""
+    library = wire.load()
+    if config.compiled and library.problem is None:
+        return CompiledDeriver(library, config.limits.streams_per_session)
+    return PortableDeriver(config.limits.streams_per_session)

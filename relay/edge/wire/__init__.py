@@ -1,4 +1,4 @@
-"""The edge's compiled half: `wire.c`, built by `build` where there is a C compiler and loaded here if it is there."""
+"""The edge's compiled half, built by `build` where there is a C compiler and loaded here if it is there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from cffi import FFI
 
 HERE: Final = Path(__file__).parent
-SOURCES: Final = (HERE / "wire.h", HERE / "wire.c")
+HEADERS: Final = (HERE / "wire.h", HERE / "derive.h")
+CODE: Final = (HERE / "wire.c", HERE / "derive.c")
 
 
 class Library(NamedTuple):
@@ -24,7 +25,7 @@ class Library(NamedTuple):
 
 def library_path() -> Path:
     """Where the library of these very sources lies once it is built: another version's is never loaded."""
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in (*HEADERS, *CODE)))
     return HERE / f"_wire-{digest.hexdigest()[:16]}.so"
 
 
@@ -35,7 +36,8 @@ def load() -> Library:
     if not path.exists():
         return Library(None, None, "not built; where there is a C compiler: python -m relay.edge.wire.build")
     ffi = FFI()
-    ffi.cdef(re.sub(r"/\*.*?\*/", "", SOURCES[0].read_text(), flags=re.DOTALL))
+    for header in HEADERS:
+        ffi.cdef(re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL))
     try:
         lib = ffi.dlopen(str(path))
     except OSError as error:  # built for another machine

@@ -1,6 +1,6 @@
 """Build the edge's compiled half where it lies: `python -m relay.edge.wire.build`. Without a compiler it does nothing.
 
-One C file without dependencies, so no build system: the compiler that `CC` names, or `cc`.
+C files without dependencies, so no build system: the compiler that `CC` names, or `cc`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from relay.edge.wire import HERE, SOURCES, library_path
+from relay.edge.wire import CODE, HERE, library_path
 
 FLAGS: Final = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC")
 
@@ -35,7 +35,7 @@ def build() -> Path | None:
     if compiler is None or sys.platform != "linux":
         return None
     fresh = path.with_suffix(f".{os.getpid()}")
-    command = [compiler, *FLAGS, "-o", str(fresh), str(SOURCES[1])]
+    command = [compiler, *FLAGS, "-o", str(fresh), *map(str, CODE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - what whoever builds calls their compiler
     if done.returncode:
         raise BuildError(f"{' '.join(command)} failed:\n{done.stderr}")
