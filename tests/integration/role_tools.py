@@ -63,10 +63,10 @@ async def call(settings: Settings, region: str) -> tuple[Client, uuid.UUID]:
     return client, uuid.UUID(answer.headers["location"].rpartition("/")[2])
 
 
-async def packets(path: Path, session: uuid.UUID | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Packet facts of a call, or of all, by tap, in order of observation."""
+async def packets(path: Path, session: uuid.UUID | None = None, partition: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """Packet facts of a call, or of all of a partition, by tap, in order of observation."""
     log = SqliteEventLog(path)
-    where = TopicPartition(PACKET.topic, 0)
+    where = TopicPartition(PACKET.topic, partition)
     rows: list[dict[str, Any]] = []
     offset, end = await log.bounds(where)
     while offset < end:
