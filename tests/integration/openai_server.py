@@ -65,6 +65,7 @@ class RealtimeServer:
         self.faults = Faults()
         self.answer_ms = 2_000
         self.tools: list[str] = []
+        self.partials: list[str] = []  # what is transcribed while the user speaks, one with each 200 ms of voice
         self.keys: list[str | None] = []
         self.connections: list[Connection] = []
         self.received: list[dict[str, Any]] = []
@@ -105,6 +106,8 @@ class Connection:
         self.uncommitted_ms = 0.0
         self.speech: str | None = None
         self.silent_ms = 0.0
+        self.loud_ms = 0.0
+        self.spoken: str | None = None  # item that is transcribed while it is said
         self.items: dict[str, float] = {}  # id -> ms of audio
         self.truncated: dict[str, int] = {}
         self.deleted: list[str] = []
@@ -158,7 +161,7 @@ class Connection:
                 if self.uncommitted_ms < 100:
                     await self.error("input_audio_buffer_commit_empty", event)
                 else:
-                    await self.commit(self.id("item"))
+                    await self.commit(self.spoken or self.id("item"))
             case "response.create":
                 await self.create(event)
             case "response.cancel":
@@ -189,10 +192,12 @@ class Connection:
         ms = 1000 * pcm.size / RATE
         self.heard_ms += ms
         self.uncommitted_ms += ms
+        loud = float(np.sqrt(np.mean(pcm.astype(float) ** 2))) > 300
+        if loud:
+            await self.transcribe(ms)
         detection = self.session["audio"]["input"].get("turn_detection")
         if detection is None:
             return
-        loud = float(np.sqrt(np.mean(pcm.astype(float) ** 2))) > 300
         self.silent_ms = 0 if loud else self.silent_ms + ms
         if loud and self.speech is None:
             self.speech = self.id("item")
@@ -203,8 +208,18 @@ class Connection:
             await self.tell("input_audio_buffer.speech_stopped", audio_end_ms=round(self.heard_ms), item_id=item)
             await self.commit(item)
 
+    async def transcribe(self, ms: float) -> None:
+        """Tell words as they come, as a transcription model that streams does."""
+        self.loud_ms += ms
+        if self.server.partials and self.loud_ms >= 200:
+            self.loud_ms = 0.0
+            self.spoken = self.spoken or self.speech or self.id("item")
+            kind = "conversation.item.input_audio_transcription.delta"
+            await self.tell(kind, item_id=self.spoken, content_index=0, delta=self.server.partials.pop(0))
+
     async def commit(self, item_id: str) -> None:
         self.uncommitted_ms = 0.0
+        self.spoken = None
         await self.tell("input_audio_buffer.committed", item_id=item_id, previous_item_id=None)
         content = [{"type": "input_audio", "transcript": None}]
         await self.add(

@@ -14,6 +14,7 @@ from eventlog.schema import FACTS
 from relay.models import Application, ModelConfig, OpenAIConfig
 from tests.integration.openai_server import RealtimeServer, realtime_server
 from tests.integration.transceiver_tools import Client, World, question, until, world
+from voice.floor import FloorConfig
 
 KEY = "sk-secret-of-this-test"
 OTHER_KEY = "sk-secret-of-the-caller"
@@ -116,6 +117,71 @@ async def test_servers_detection_works_through_a_call(tmp_path: Path, detection:
         assert client.kinds().count("input_audio_buffer.speech_started") >= 1
         assert all(event["item_id"].startswith("item_1_") for event in client.events if "speech_" in event["type"])
         await over(made, client)
+
+
+async def decision(made: World, client: Client) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ended the call's one turn, and what that went by."""
+    turns = await made.facts("turn", client.session_id)
+    decided = [row for row in turns if row["kind"] == "endpoint_decided"]
+    assert [row["turn_id"] for row in decided] == [1]
+    assert [row["turn_id"] for row in turns if row["kind"] == "agent_audio_started"] == [1]
+    return decided[0], json.loads(decided[0]["inputs"])
+
+
+@pytest.mark.parametrize("detection", ["server_vad", "semantic_vad"])
+async def test_turn_ends_when_the_listening_model_says_so(tmp_path: Path, detection: str) -> None:
+    client = Caller()
+    patient = FloorConfig(endpoint_silence_ms=60_000.0, likely_silence_ms=60_000.0, unlikely_silence_ms=60_000.0)
+    async with (
+        realtime_server() as server,
+        world(tmp_path, model=behind(server, turn_detection=detection), endpointing="model", floor=patient) as made,
+    ):
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        await until(client.hears_voice)
+        await over(made, client)
+    decided, inputs = await decision(made, client)
+    assert (inputs["endpointing"], inputs["model_reason"]) == ("model", detection)
+    assert decided["probability"] is None
+    assert decided["silence_ms"] < 60_000
+    committed = [event for event in server.sent if event["type"] == "input_audio_buffer.committed"]
+    assert len(committed) == 1
+    assert server.of("input_audio_buffer.commit") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "believed", "waited_ms"),
+    [
+        (["when ", "do ", "you ", "open?"], 0.95, 200.0),  # a sentence
+        (["I ", "would ", "like ", "to"], 0.05, 1_500.0),  # one that is not over: its silence is waited out
+    ],
+)
+async def test_turn_ends_by_the_users_words(
+    tmp_path: Path, words: list[str], believed: float, waited_ms: float
+) -> None:
+    client = Caller()
+    floor = FloorConfig(endpoint_silence_ms=60_000.0, likely_silence_ms=200.0, unlikely_silence_ms=1_500.0)
+    async with (
+        realtime_server() as server,
+        world(
+            tmp_path, model=behind(server, transcription="gpt-realtime-whisper"), endpointing="transcript", floor=floor
+        ) as made,
+    ):
+        server.partials = list(words)
+        await made.call(client)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        await until(client.hears_voice)
+        await over(made, client)
+        assert server.partials == []
+    decided, inputs = await decision(made, client)
+    assert (inputs["endpointing"], inputs["predictor"]) == ("predictor", "transcript:en:1")
+    assert inputs["endpoint_silence_ms"] == waited_ms
+    assert decided["probability"] == pytest.approx(believed)
+    assert decided["silence_ms"] >= waited_ms
+    predictions = [row for row in await made.facts("input", client.session_id) if row["kind"] == "prediction"]
+    assert json.loads(predictions[-1]["payload"])["probability"] == pytest.approx(believed)
 
 
 async def test_tool_is_run_by_the_application_and_is_a_fact(tmp_path: Path) -> None:
