@@ -234,7 +234,8 @@ class Settings(BaseSettings):
     endpointing: Literal["silence", "smart-turn", "transcript", "model"] = Field(
         "silence",
         description="What ends the user's turn: a silence; a silence as long as a predictor advises that listens "
-        "(`smart-turn`, needs the extra `onnx`) or reads (`transcript`, needs a model that tells the user's words); "
+        "(`smart-turn`, needs the extra `onnx`) or reads (`transcript`, needs a model that tells the user's words while "
+        "they are said); "
         "or the `model` that listens.",
     )
     endpoint_silence_ms: float = Field(
@@ -327,7 +328,7 @@ class Settings(BaseSettings):
         if self.endpointing == "transcript" and (pretends or (api and self.openai_transcription is None)):
             raise ValueError(
                 "endpointing by transcript needs a model that tells the user's words: SIDETONE_MODEL=openai_realtime "
-                "with SIDETONE_OPENAI_TRANSCRIPTION=gpt-4o-mini-transcribe or the like"
+                "with SIDETONE_OPENAI_TRANSCRIPTION=gpt-live-transcribe, or another that tells them while they are said"
             )
 
     @property
