@@ -59,6 +59,7 @@ class Counters:
         lost: packets that the facts say are missing.
         thinned: packets without a fact of their own, which another's represents.
         keeps: asked of by transceivers: sessions to be written in full for some seconds.
+        messages_up: that datagrams to transceivers were put into; the kernel cuts those up that hold several.
 
     """
 
@@ -76,6 +77,7 @@ class Counters:
     lost: int = 0
     thinned: int = 0
     keeps: int = 0
+    messages_up: int = 0
 
 
 class Edge:
@@ -121,6 +123,7 @@ class Edge:
         self._next_log_ns = time.monotonic_ns() + _LOG_NS
         self._telemetry_errors = 0
         self._logged: Counters | None = None
+        self._refused = False
         self._turned_ns = time.monotonic_ns()
         self._next_slice_ns = 0
 
@@ -211,12 +214,13 @@ class Edge:
             forwarded_up=forwarded_up,
             forwarded_down=forwarded_down,
             dropped=dict(dropped),
-            overflowed=self._public.overflowed + self._internal.overflowed,
+            overflowed=self._forwarder.overflowed(),
             captured=self._capture.captured,
             waiting=self._capture.waiting + self._flusher.waiting,
             lost=self._flusher.lost,
             thinned=self._flusher.thinned,
             keeps=self._router.keeps.taken,
+            messages_up=self._forwarder.messages_up(),
             emitted=dict(self._flusher.emitted),
             shed={name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons},
         )
@@ -294,6 +298,7 @@ class Edge:
         if now_ns >= self._next_sweep_ns:
             self._next_sweep_ns = now_ns + _SWEEP_NS
             self._chores.append(self._flows.sweep(now_ns))
+            self._tell_refusal()
         if self._config.probes and now_ns >= self._next_probe_ns:
             self._next_probe_ns = now_ns + PROBE_NS
             self._internal.send_batch(self._router.pings(time.time_ns()))
@@ -305,6 +310,17 @@ class Edge:
             if counters != self._logged:
                 self._logged = counters
                 _log.info("edge counters", edge=self._config.name, region=self._config.region, **asdict(counters))
+
+    def _tell_refusal(self) -> None:
+        refusal = self._forwarder.refusal()
+        if refusal is not None and not self._refused:
+            self._refused = True
+            _log.warning(
+                "the kernel does not segment messages to a transceiver (tunnel, small MTU or old kernel); from now on "
+                "datagrams leave one by one, which costs more CPU",
+                edge=self._config.name,
+                error=str(refusal),
+            )
 
     def _work(self, until_ns: int | None) -> None:
         chore = self._chores[0]

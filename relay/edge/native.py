@@ -83,6 +83,7 @@ class NativeForwarder(Mirror):
         self._late_ns = int(limits.late_s * 1e9)
         self._datagrams = self._ffi.new("wire_datagram **")
         self._columns: object = None
+        self._policy: bool | None = None
         self.behind = False
         """Whether the last turn left datagrams in a socket."""
         flows.mirror = self
@@ -101,8 +102,19 @@ class NativeForwarder(Mirror):
         self.behind = bool(self._lib.wire_behind(self._wire))
         if left:
             self._route_what_is_left()
-        for number, udp in enumerate(self._sockets):
-            udp.overflowed = self._count.overflowed[number]
+
+    def overflowed(self) -> int:
+        """Return datagrams that the kernel dropped before they were read."""
+        return int(sum(self._count.overflowed))
+
+    def messages_up(self) -> int:
+        """Return the messages that datagrams on the way up were put into."""
+        return int(self._count.messages[_UP]) + self._router.forwarded_up
+
+    def refusal(self) -> OSError | None:
+        """Return why datagrams leave one by one, if the kernel refused to cut up a message that held several."""
+        error = int(self._count.segments_error)
+        return OSError(error, os.strerror(error)) if self._count.segments_refused else None
 
     def forwarded(self) -> tuple[int, int]:
         """Return datagrams forwarded up and down."""
@@ -175,7 +187,9 @@ class NativeForwarder(Mirror):
     def _aim(self) -> None:
         """Point the compiled half at where packets are captured now."""
         capture = self._capture
-        self._lib.wire_policy(self._wire, self._record, capture.shedding, self._late_ns)
+        if self._policy is not capture.shedding:
+            self._policy = capture.shedding
+            self._lib.wire_policy(self._wire, self._record, capture.shedding, self._late_ns)
         if self._columns is capture.columns:
             return
         self._columns = columns = capture.columns

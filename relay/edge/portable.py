@@ -36,6 +36,18 @@ class PortableForwarder:
         for key, _ in self._selector.select(timeout_s):
             key.data()
 
+    def overflowed(self) -> int:
+        """Return datagrams that the kernel dropped before they were read."""
+        return self._public.overflowed + self._internal.overflowed
+
+    def messages_up(self) -> int:
+        """Return the messages that datagrams on the way up were put into: one for each."""
+        return self._router.forwarded_up
+
+    def refusal(self) -> OSError | None:
+        """Return why datagrams leave one by one: this way does not try otherwise."""
+        return None
+
     def forwarded(self) -> tuple[int, int]:
         """Return datagrams forwarded up and down."""
         return self._router.forwarded_up, self._router.forwarded_down

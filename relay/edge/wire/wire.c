@@ -1,9 +1,14 @@
 /* The edge's hot path: recvmmsg, look the flow up, capture, sendmmsg. It makes no decision that allocates: STUN, and
-   whatever follows no flow, is left to the loop, which holds the rules. Single-threaded; no allocation after the start. */
+   whatever follows no flow, is left to the loop, which holds the rules. Single-threaded; no allocation after the start.
+
+   What goes up all goes to few addresses, so datagrams of one size leave as one message that the kernel cuts up again
+   (UDP_SEGMENT, "generic segmentation offload"): it then goes through routing and the device once and not once for
+   each. What goes down goes to a client each and leaves singly. */
 
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,14 +21,40 @@
 #ifndef SO_RXQ_OVFL
 #define SO_RXQ_OVFL 40
 #endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
 
 #define NONE 0xFFFFFFFFu
 
-enum { UP, DOWN, CONTROL_BYTES = 256, UNKNOWN_TOS = -1 };
+enum { UP, DOWN, UNKNOWN_TOS = -1 };
+/* Room for a header before each received datagram, so that both leave in one piece. A stride that is no power of two
+   spreads the heads of a batch over the whole cache. */
+enum { HEADROOM = 32, STRIDE = WIRE_SLOT_BYTES + 2 * HEADROOM };
+/* Received: time, overflow and TOS, 80 bytes together. Sent: the size of a segment. */
+enum { CONTROL_BYTES = 128, SEGMENT_BYTES = CMSG_SPACE(sizeof(uint16_t)) };
+/* The kernel takes 64 segments or, newer, 128, none larger than the path's MTU: what is larger than voice goes singly. */
+enum { SEGMENTS_MAX = 64, SEGMENT_MAX = 1200, MESSAGE_MAX = 64000, OPEN_TRAINS = 4096 };
 enum { MAGIC_DOWN = 0x5F, IPV6_FLAG = 1, CLIENT_AT = 2, KEY_BYTES_V4 = 6, KEY_BYTES_V6 = 18 };
 /* RFC 7983, section 7, by the first byte; RFC 5761, section 4, by the second. */
 enum { STUN_MAX = 3, DTLS_MIN = 20, DTLS_MAX = 63, RTP_MIN = 128, RTP_MAX = 191, RTCP_MIN = 192, RTCP_MAX = 223 };
 enum { RTP_BYTES_MIN = 12 };
+
+typedef union {
+    sa_family_t family;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    uint8_t bytes[32];
+} address;
+
+/* Datagrams of one size to one address, in order. */
+typedef struct {
+    uint8_t *to;
+    uint32_t to_bytes;
+    uint32_t bytes;             /* of each */
+    uint32_t count;
+    uint32_t first;             /* of its pieces */
+} train;
 
 typedef struct {
     int fd;
@@ -31,13 +62,19 @@ typedef struct {
     int more;
     uint8_t *data;
     uint8_t (*control)[CONTROL_BYTES];
-    struct sockaddr_storage *from;
+    address *from;
     struct iovec *in;
     struct mmsghdr *received;
-    struct iovec (*out)[2];
-    struct mmsghdr *to_send;
     wire_datagram *left;
     int left_count;
+    /* Datagrams to send: each with its train, then sorted by trains, then one message for each train. */
+    uint32_t out, trains;
+    struct iovec *piece;
+    uint32_t *train_of;
+    train *train;
+    struct iovec *sorted;
+    struct mmsghdr *to_send;
+    uint8_t (*segment)[SEGMENT_BYTES];
 } side;
 
 struct wire {
@@ -49,17 +86,17 @@ struct wire {
     uint64_t seeds[2];
     uint64_t now_ns;
     int64_t late_ns;
-    int ipv6, record, shed;
+    int ipv6, record, shed, segmenting;
+    uint32_t trains;            /* before this batch */
+    uint32_t open[OPEN_TRAINS]; /* by address and size: the last such train, perhaps */
     wire_counters count;
     wire_capture rows;
 };
 
-int wire_version(void) { return WIRE_VERSION; }
 wire_flow *wire_flows(wire *w) { return w->flows; }
 wire_counters *wire_count(wire *w) { return &w->count; }
 wire_capture *wire_rows(wire *w) { return &w->rows; }
 int wire_behind(wire *w) { return w->sides[0].more | w->sides[1].more; }
-uint64_t wire_now(wire *w) { return w->now_ns; }
 
 void wire_policy(wire *w, int record, int shed, int64_t late_ns) {
     w->record = record;
@@ -75,21 +112,25 @@ static int64_t clock_ns(clockid_t id) {
 
 static int side_new(side *s, int fd, uint32_t n) {
     s->fd = fd;
-    s->data = calloc(n, WIRE_SLOT_BYTES);
-    s->control = calloc(n, CONTROL_BYTES);
+    s->data = calloc(n, STRIDE);
+    s->control = calloc(n, sizeof *s->control);
     s->from = calloc(n, sizeof *s->from);
     s->in = calloc(n, sizeof *s->in);
     s->received = calloc(n, sizeof *s->received);
-    s->out = calloc(n, sizeof *s->out);
-    s->to_send = calloc(n, sizeof *s->to_send);
     s->left = calloc(n, sizeof *s->left);
-    if (!s->data || !s->control || !s->from || !s->in || !s->received || !s->out || !s->to_send || !s->left)
+    s->piece = calloc(n, sizeof *s->piece);
+    s->train_of = calloc(n, sizeof *s->train_of);
+    s->train = calloc(n, sizeof *s->train);
+    s->sorted = calloc(n, sizeof *s->sorted);
+    s->to_send = calloc(n, sizeof *s->to_send);
+    s->segment = calloc(n, sizeof *s->segment);
+    if (!s->data || !s->control || !s->from || !s->in || !s->received || !s->left || !s->piece || !s->train_of ||
+        !s->train || !s->sorted || !s->to_send || !s->segment)
         return 0;
     for (uint32_t i = 0; i < n; i++) {
-        s->in[i] = (struct iovec){s->data + (size_t)i * WIRE_SLOT_BYTES, WIRE_SLOT_BYTES};
+        s->in[i] = (struct iovec){s->data + (size_t)i * STRIDE + HEADROOM, WIRE_SLOT_BYTES};
         s->received[i].msg_hdr = (struct msghdr){.msg_name = &s->from[i], .msg_iov = &s->in[i], .msg_iovlen = 1,
                                                  .msg_control = s->control[i]};
-        s->to_send[i].msg_hdr.msg_iov = s->out[i];
     }
     return 1;
 }
@@ -102,6 +143,7 @@ wire *wire_new(int public_fd, int internal_fd, int ipv6, uint32_t flows, uint32_
     w->mask = places - 1;
     w->batch = batch;
     w->ipv6 = ipv6;
+    w->segmenting = 1;
     memcpy(w->seeds, seeds, sizeof w->seeds);
     w->flows = calloc(flows, sizeof *w->flows);
     w->index = malloc(places * sizeof *w->index);
@@ -117,8 +159,8 @@ wire *wire_new(int public_fd, int internal_fd, int ipv6, uint32_t flows, uint32_
 void wire_free(wire *w) {
     for (int d = UP; d <= DOWN; d++) {
         side *s = &w->sides[d];
-        free(s->data); free(s->control); free(s->from); free(s->in); free(s->received);
-        free(s->out); free(s->to_send); free(s->left);
+        free(s->data); free(s->control); free(s->from); free(s->in); free(s->received); free(s->left);
+        free(s->piece); free(s->train_of); free(s->train); free(s->sorted); free(s->to_send); free(s->segment);
     }
     free(w->flows);
     free(w->index);
@@ -169,19 +211,17 @@ void wire_close(wire *w, uint32_t slot) {
     memset(&w->flows[slot], 0, sizeof w->flows[slot]);
 }
 
-static void key_of_source(const struct sockaddr_storage *from, uint64_t key[3]) {
+static void key_of_source(const address *from, uint64_t key[3]) {
     uint8_t *bytes = (uint8_t *)key;
     key[0] = key[1] = key[2] = 0;
-    if (from->ss_family == AF_INET) {
-        const struct sockaddr_in *a = (const struct sockaddr_in *)from;
-        memcpy(bytes, &a->sin_port, 2);
-        memcpy(bytes + 2, &a->sin_addr, 4);
+    if (from->family == AF_INET) {
+        memcpy(bytes, &from->v4.sin_port, 2);
+        memcpy(bytes + 2, &from->v4.sin_addr, 4);
     } else {
-        const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)from;
-        memcpy(bytes, &a->sin6_port, 2);
-        memcpy(bytes + 2, &a->sin6_addr, 16);
+        memcpy(bytes, &from->v6.sin6_port, 2);
+        memcpy(bytes + 2, &from->v6.sin6_addr, 16);
         /* A link-local address means nothing without its scope, which no header carries. */
-        if (a->sin6_scope_id) memset(bytes + 18, 0xFF, 6);
+        if (from->v6.sin6_scope_id) memset(bytes + 18, 0xFF, 6);
     }
 }
 
@@ -241,19 +281,99 @@ static int is_media(const uint8_t *data, uint32_t bytes) {
 
 static int is_stun(const uint8_t *data, uint32_t bytes) { return bytes && data[0] <= STUN_MAX; }
 
+/* Put a datagram on the train of its size and address, so that one flow's never overtake each other: trains leave in
+   order, so a flow's next datagram goes on its last train or on a later one. */
+static void enqueue(wire *w, side *s, wire_flow *flow, int direction, uint8_t *data, uint32_t bytes) {
+    uint8_t *to = direction == UP ? flow->transceiver : flow->client;
+    uint32_t *open = NULL;
+    s->piece[s->out] = (struct iovec){data, bytes};
+    if (direction == UP && w->segmenting && bytes <= SEGMENT_MAX) {
+        uint64_t a, b;
+        memcpy(&a, to, sizeof a);
+        memcpy(&b, to + 16, sizeof b);
+        open = &w->open[(((a ^ b) + bytes) * 0x9E3779B97F4A7C15u) >> 52];
+        train *t = &s->train[*open];
+        /* What another batch left there names another train or, if it fits all the same, one as good. */
+        if (*open < s->trains && t->bytes == bytes && t->count < SEGMENTS_MAX && (t->count + 1) * bytes <= MESSAGE_MAX &&
+            (int32_t)(w->trains + *open - flow->train) >= 0 && !memcmp(t->to, to, sizeof flow->transceiver)) {
+            t->count++;
+            s->train_of[s->out++] = *open;
+            flow->train = w->trains + *open;
+            return;
+        }
+        *open = s->trains;
+    }
+    flow->train = w->trains + s->trains;
+    s->train_of[s->out++] = s->trains;
+    s->train[s->trains++] = (train){.to = to, .bytes = bytes, .count = 1,
+        .to_bytes = direction == UP ? flow->transceiver_bytes : flow->client_bytes};
+}
+
+/* Make one message of each train. */
+static void couple(side *s) {
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < s->trains; i++) {
+        train *t = &s->train[i];
+        struct msghdr *m = &s->to_send[i].msg_hdr;
+        *m = (struct msghdr){.msg_name = t->to, .msg_namelen = t->to_bytes, .msg_iov = s->sorted + first,
+                             .msg_iovlen = t->count};
+        if (t->count > 1) {
+            uint16_t bytes = (uint16_t)t->bytes;
+            m->msg_control = s->segment[i];
+            m->msg_controllen = SEGMENT_BYTES;
+            struct cmsghdr *c = CMSG_FIRSTHDR(m);
+            c->cmsg_level = SOL_UDP;
+            c->cmsg_type = UDP_SEGMENT;
+            c->cmsg_len = CMSG_LEN(sizeof bytes);
+            memcpy(CMSG_DATA(c), &bytes, sizeof bytes);
+        }
+        t->first = first;
+        first += t->count;
+    }
+    for (uint32_t i = 0; i < s->out; i++) s->sorted[s->train[s->train_of[i]].first++] = s->piece[i];
+}
+
+/* Send a train's datagrams one by one. */
+static void send_singly(wire *w, int fd, struct msghdr *message, int direction) {
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        struct msghdr m = {.msg_name = message->msg_name, .msg_namelen = message->msg_namelen,
+                           .msg_iov = message->msg_iov + i, .msg_iovlen = 1};
+        while (sendmsg(fd, &m, MSG_DONTWAIT) < 0) {
+            if (errno == EINTR) continue;
+            ++*(errno == EAGAIN || errno == ENOBUFS ? &w->count.send_full : &w->count.send_error)[direction];
+            break;
+        }
+    }
+}
+
 /* Send all; what the kernel does not take at once is dropped and counted, as late voice is worth nothing. */
-static void send_all(wire *w, int fd, side *s, uint32_t n, int direction) {
-    for (uint32_t i = 0; i < n;) {
-        int sent = sendmmsg(fd, s->to_send + i, n - i, MSG_DONTWAIT);
+static void send_all(wire *w, int fd, side *s, int direction) {
+    couple(s);
+    for (uint32_t i = 0; i < s->trains;) {
+        int sent = sendmmsg(fd, s->to_send + i, s->trains - i, MSG_DONTWAIT);
         if (sent > 0) {
             i += (uint32_t)sent;
             continue;
         }
         if (errno == EINTR) continue;
-        ++*(errno == EAGAIN || errno == ENOBUFS ? &w->count.send_full : &w->count.send_error)[direction];
+        struct msghdr *m = &s->to_send[i].msg_hdr;
+        if (errno == EAGAIN || errno == ENOBUFS) {
+            w->count.send_full[direction] += m->msg_iovlen;
+        } else if (m->msg_iovlen > 1) {
+            /* An old kernel (EINVAL), a device without checksums or a tunnel (EIO), a small MTU (EMSGSIZE, EINVAL):
+               segments are not for here, and what a single datagram's error is will show singly. */
+            w->segmenting = 0;
+            w->count.segments_refused++;
+            w->count.segments_error = (uint64_t)errno;
+            send_singly(w, fd, m, direction);
+        } else {
+            w->count.send_error[direction]++;
+        }
         i++;
     }
-    w->count.forwarded[direction] += n;
+    w->count.forwarded[direction] += s->out;
+    w->count.messages[direction] += s->trains;
+    w->trains += s->trains;
 }
 
 static int receive(side *s, wire *w) {
@@ -274,114 +394,85 @@ static void leave(side *s, int i, const uint8_t *data, uint32_t bytes, int64_t a
         .source = (uint8_t *)&s->from[i], .source_bytes = s->received[i].msg_hdr.msg_namelen};
 }
 
-static void forward_up(wire *w) {
-    side *s = &w->sides[UP];
-    int n = receive(s, w);
-    uint32_t out = 0;
-    if (n < 0) w->count.receive_error[UP] += errno != EAGAIN && errno != EINTR;
-    int64_t oldest_ns = w->late_ns ? clock_ns(CLOCK_REALTIME) - w->late_ns : INT64_MIN;
-    for (int i = 0; i < n; i++) {
-        const uint8_t *data = s->in[i].iov_base;
-        uint32_t bytes = s->received[i].msg_len;
-        int64_t at_ns = 0;
-        int tos = UNKNOWN_TOS;
-        uint64_t key[3];
-        if (s->received[i].msg_hdr.msg_flags & MSG_TRUNC) {
-            w->count.oversize[UP]++;
-            continue;
-        }
-        read_control(w, UP, &s->received[i].msg_hdr, &at_ns, &tos);
-        if (!at_ns) at_ns = clock_ns(CLOCK_REALTIME);
-        if (is_stun(data, bytes)) {
-            leave(s, i, data, bytes, at_ns, tos);
-            continue;
-        }
-        if (!is_media(data, bytes)) {
-            w->count.unknown_kind[UP]++;
-            continue;
-        }
-        key_of_source(&s->from[i], key);
-        uint32_t slot = find(w, key);
-        if (slot == NONE) {
-            /* A check before it in this batch may be about to open its flow. */
-            if (s->left_count) leave(s, i, data, bytes, at_ns, tos);
-            else w->count.unknown_source++;
-            continue;
-        }
-        wire_flow *flow = &w->flows[slot];
-        flow->seen_ns = w->now_ns;
-        int rtp = is_rtp(data, bytes);
-        if (rtp && w->record) capture(w, flow, UP, data, bytes, at_ns, tos);
-        if (rtp && at_ns < oldest_ns) {
-            w->count.late[UP]++;
-            continue;
-        }
-        s->out[out][0] = (struct iovec){flow->up, flow->up_bytes};
-        s->out[out][1] = (struct iovec){(void *)data, bytes};
-        struct msghdr *m = &s->to_send[out++].msg_hdr;
-        m->msg_iovlen = 2;
-        m->msg_name = flow->transceiver;
-        m->msg_namelen = flow->transceiver_bytes;
-    }
-    if (out) send_all(w, w->sides[DOWN].fd, s, out, UP);
+/* The flow of what a transceiver sent: only by the very header that the loop has verified, from the transceiver whose
+   flow it is. */
+static wire_flow *flow_of_header(wire *w, const uint8_t *data, uint32_t bytes, uint32_t header, const address *from,
+                                 uint32_t from_bytes) {
+    uint64_t key[3] = {0, 0, 0};
+    if (bytes < header || data[0] != MAGIC_DOWN || (data[1] & IPV6_FLAG) != (w->ipv6 ? IPV6_FLAG : 0)) return NULL;
+    memcpy(key, data + CLIENT_AT, w->ipv6 ? KEY_BYTES_V6 : KEY_BYTES_V4);
+    uint32_t slot = find(w, key);
+    if (slot == NONE) return NULL;
+    wire_flow *flow = &w->flows[slot];
+    return flow->down_bytes == header && !memcmp(flow->down, data, header) && flow->transceiver_bytes == from_bytes &&
+                   !memcmp(flow->transceiver, from, from_bytes)
+               ? flow
+               : NULL;
 }
 
-static void forward_down(wire *w) {
-    side *s = &w->sides[DOWN];
-    uint32_t key_bytes = w->ipv6 ? KEY_BYTES_V6 : KEY_BYTES_V4;
-    uint32_t header = CLIENT_AT + key_bytes + WIRE_SESSION_BYTES + WIRE_MAC_BYTES;
+static inline __attribute__((always_inline)) void forward(wire *w, const int direction) {
+    side *s = &w->sides[direction];
+    uint32_t header =
+        direction == UP ? 0 : CLIENT_AT + (w->ipv6 ? KEY_BYTES_V6 : KEY_BYTES_V4) + WIRE_SESSION_BYTES + WIRE_MAC_BYTES;
     int n = receive(s, w);
-    uint32_t out = 0;
-    if (n < 0) w->count.receive_error[DOWN] += errno != EAGAIN && errno != EINTR;
+    if (n < 0) w->count.receive_error[direction] += errno != EAGAIN && errno != EINTR;
     int64_t oldest_ns = w->late_ns ? clock_ns(CLOCK_REALTIME) - w->late_ns : INT64_MIN;
+    s->out = s->trains = 0;
     for (int i = 0; i < n; i++) {
-        const uint8_t *data = s->in[i].iov_base;
+        uint8_t *data = s->in[i].iov_base;
         uint32_t bytes = s->received[i].msg_len;
         int64_t at_ns = 0;
         int tos = UNKNOWN_TOS;
-        uint64_t key[3] = {0, 0, 0};
-        uint32_t slot = NONE;
+        wire_flow *flow = NULL;
         if (s->received[i].msg_hdr.msg_flags & MSG_TRUNC) {
-            w->count.oversize[DOWN]++;
+            w->count.oversize[direction]++;
             continue;
         }
-        read_control(w, DOWN, &s->received[i].msg_hdr, &at_ns, &tos);
+        read_control(w, direction, &s->received[i].msg_hdr, &at_ns, &tos);
         if (!at_ns) at_ns = clock_ns(CLOCK_REALTIME);
-        if (bytes >= header && data[0] == MAGIC_DOWN && (data[1] & IPV6_FLAG) == (w->ipv6 ? IPV6_FLAG : 0)) {
-            memcpy(key, data + CLIENT_AT, key_bytes);
-            slot = find(w, key);
+        if (direction == DOWN) {
+            flow = flow_of_header(w, data, bytes, header, &s->from[i], s->received[i].msg_hdr.msg_namelen);
+            if (!flow) {
+                leave(s, i, data, bytes, at_ns, tos);
+                continue;
+            }
         }
-        wire_flow *flow = slot == NONE ? NULL : &w->flows[slot];
-        /* Only the very header that the loop has verified, from the transceiver whose flow it is. */
-        if (!flow || flow->down_bytes != header || memcmp(flow->down, data, header) ||
-            flow->transceiver_bytes != s->received[i].msg_hdr.msg_namelen ||
-            memcmp(flow->transceiver, &s->from[i], flow->transceiver_bytes)) {
-            leave(s, i, data, bytes, at_ns, tos);
-            continue;
-        }
-        const uint8_t *payload = data + header;
+        uint8_t *payload = data + header;
         uint32_t size = bytes - header;
         if (is_stun(payload, size)) {
             leave(s, i, data, bytes, at_ns, tos);
             continue;
         }
         if (!is_media(payload, size)) {
-            w->count.unknown_kind[DOWN]++;
+            w->count.unknown_kind[direction]++;
             continue;
+        }
+        if (direction == UP) {
+            uint64_t key[3];
+            key_of_source(&s->from[i], key);
+            uint32_t slot = find(w, key);
+            if (slot == NONE) {
+                /* A check before it in this batch may be about to open its flow. */
+                if (s->left_count) leave(s, i, data, bytes, at_ns, tos);
+                else w->count.unknown_source++;
+                continue;
+            }
+            flow = &w->flows[slot];
+            flow->seen_ns = w->now_ns;
         }
         int rtp = is_rtp(payload, size);
-        if (rtp && w->record) capture(w, flow, DOWN, payload, size, at_ns, tos);
+        if (rtp && w->record) capture(w, flow, direction, payload, size, at_ns, tos);
         if (rtp && at_ns < oldest_ns) {
-            w->count.late[DOWN]++;
+            w->count.late[direction]++;
             continue;
         }
-        s->out[out][0] = (struct iovec){(void *)payload, size};
-        struct msghdr *m = &s->to_send[out++].msg_hdr;
-        m->msg_iovlen = 1;
-        m->msg_name = flow->client;
-        m->msg_namelen = flow->client_bytes;
+        if (direction == UP) {
+            payload = memcpy(payload - flow->up_bytes, flow->up, flow->up_bytes);
+            size += flow->up_bytes;
+        }
+        enqueue(w, s, flow, direction, payload, size);
     }
-    if (out) send_all(w, w->sides[UP].fd, s, out, DOWN);
+    if (s->out) send_all(w, w->sides[1 - direction].fd, s, direction);
 }
 
 int wire_turn(wire *w, int timeout_ms) {
@@ -390,8 +481,8 @@ int wire_turn(wire *w, int timeout_ms) {
     if (poll(ready, 2, timeout_ms) < 0 && errno != EINTR) return -1;
     w->now_ns = (uint64_t)clock_ns(CLOCK_MONOTONIC);
     w->sides[UP].more = w->sides[DOWN].more = 0;
-    if (ready[UP].revents) forward_up(w);
-    if (ready[DOWN].revents) forward_down(w);
+    if (ready[UP].revents) forward(w, UP);
+    if (ready[DOWN].revents) forward(w, DOWN);
     return w->sides[UP].left_count + w->sides[DOWN].left_count;
 }
 

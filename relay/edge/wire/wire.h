@@ -1,7 +1,6 @@
 /* What the edge's loop and its compiled half share. Read by the compiler and, as it is, by cffi: no preprocessor here. */
 
 enum {
-    WIRE_VERSION = 1,
     WIRE_SLOT_BYTES = 2048,
     WIRE_HEAD_BYTES = 64,
     WIRE_MAC_BYTES = 8,
@@ -21,7 +20,7 @@ typedef struct {
     uint32_t client_bytes;
     uint32_t transceiver_bytes;
     uint32_t owner;
-    uint32_t padding;
+    uint32_t train;             /* written here: the last message that had a datagram of it */
 } wire_flow;
 
 /* Where captured packets go: arrays of `capacity` rows of the loop's. */
@@ -58,12 +57,14 @@ typedef struct {
     uint64_t receive_error[2];
     uint64_t send_full[2];      /* by the direction in which it was to go */
     uint64_t send_error[2];
+    uint64_t messages[2];       /* to the kernel: fewer than were forwarded where it cuts them up */
+    uint64_t segments_refused;  /* messages that it would not cut up: with the first, no more are tried */
+    uint64_t segments_error;    /* its errno */
     uint64_t overflowed[2];     /* by the socket: public, internal */
 } wire_counters;
 
 typedef struct wire wire;
 
-int wire_version(void);
 /* NULL without memory. The descriptors stay the caller's. */
 wire *wire_new(int public_fd, int internal_fd, int ipv6, uint32_t flows, uint32_t batch, const uint64_t *seeds);
 void wire_free(wire *w);
@@ -79,4 +80,3 @@ int wire_turn(wire *w, int timeout_ms);
 int wire_left(wire *w, int direction, wire_datagram **datagrams);
 /* Whether the last turn left datagrams in a socket. */
 int wire_behind(wire *w);
-uint64_t wire_now(wire *w);

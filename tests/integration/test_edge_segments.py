@@ -1,0 +1,142 @@
+"""Datagrams of many clients leave for a transceiver in few messages, and arrive as if each had left by itself."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
+
+import pytest
+
+from relay.edge import EdgeConfig, Limits, wire
+from relay.edge.capture import Capture
+from relay.edge.flows import FlowTable
+from relay.edge.io import DSCP_EF, UdpSocket
+from relay.edge.native import NativeForwarder
+from relay.edge.portable import PortableForwarder
+from relay.edge.router import Router
+from relay.encap import read_up
+from tests.integration.edge_tools import HEADER_KEY, KEY, WAYS, Peer, Transceiver, rtp, wait_for
+
+CLIENTS: Final = 12
+PACKETS: Final = 20  # of all clients these fit into the buffers of any Linux
+BUFFER_BYTES: Final = 4 << 20
+SO_NO_CHECK: Final = 11  # asm-generic/socket.h
+OVER_SEGMENTS: Final = 1300  # larger than what is put with others
+
+
+class Way:
+    """The sockets of an edge, with flows from all clients open: odd ones to one transceiver, even ones to the other."""
+
+    def __init__(self, ending: ExitStack, host: str, *, compiled: bool) -> None:
+        self.transceivers = [Transceiver(host), Transceiver(host)]
+        self.clients = [Peer(host) for _ in range(CLIENTS)]
+        for peer in (*self.transceivers, *self.clients):
+            ending.callback(peer.socket.close)
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        self.public, self.internal = (UdpSocket((host, 0), receive_buffer_bytes=BUFFER_BYTES) for _ in range(2))
+        config = EdgeConfig(
+            name="edge-1",
+            region="test",
+            bind=(host, 0),
+            internal_bind=(host, 0),
+            transceivers={"alph": self.transceivers[0].address, "beta": self.transceivers[1].address},
+            keys={1: KEY},
+            host_id="host-1",
+            limits=Limits(late_s=3600),
+        )
+        flows, capture = FlowTable(config.limits, HEADER_KEY), Capture(config.limits.rows)
+        router = Router(config, flows, capture)
+        self.forwarder: NativeForwarder | PortableForwarder
+        if compiled:
+            library = wire.load()
+            self.forwarder = NativeForwarder(library, self.public, self.internal, config, flows, capture, router)
+        else:
+            self.forwarder = PortableForwarder(self.public, self.internal, router, config.limits)
+        for one in (self.public, self.internal, self.forwarder):
+            ending.callback(one.close)
+        for number, client in enumerate(self.clients):
+            flows.open(client.address, None, self.transceivers[number % 2].address, 0)
+        self.sent = 0
+
+    def send(self, client: Peer, data: bytes) -> None:
+        client.send(data, self.public.address)
+        self.sent += 1
+
+    def forward(self) -> None:
+        def all_of_it() -> bool:
+            self.forwarder.turn(0.01)
+            return self.forwarder.forwarded()[0] == self.sent
+
+        wait_for(all_of_it, "all is forwarded")
+
+
+@pytest.fixture(name="ending")
+def _ending() -> Iterator[ExitStack]:
+    with ExitStack() as ending:
+        yield ending
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_each_flow_arrives_whole_and_in_order_whatever_the_sizes(way: str, host: str, ending: ExitStack) -> None:
+    rng = random.Random(11)
+    made = Way(ending, host, compiled=way == "compiled")
+    expected: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    for seq in range(PACKETS):
+        for number in rng.sample(range(CLIENTS), CLIENTS):
+            data = rtp(seq, ssrc=number, size=rng.choice([40, 60, 60, 60, 90, 200, OVER_SEGMENTS]))
+            made.send(made.clients[number], data)
+            expected[number % 2, made.clients[number].address[1]].append(data)
+    made.forward()
+    arrived: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    for place, transceiver in enumerate(made.transceivers):
+        for data in transceiver.pending():
+            header = read_up(data, [HEADER_KEY])
+            arrived[place, header.client.port].append(data[header.offset :])
+    assert arrived == expected
+    assert made.forwarder.refusal() is None
+    assert not made.forwarder.dropped()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_of_one_size_few_messages_carry_all_and_each_keeps_its_mark(way: str, ending: ExitStack) -> None:
+    made = Way(ending, "127.0.0.1", compiled=way == "compiled")
+    transceiver = made.transceivers[0].socket
+    transceiver.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    for seq in range(PACKETS):
+        for client in made.clients[::2]:
+            made.send(client, rtp(seq))
+    made.forward()
+    for _ in range(made.sent):
+        _, control, _, source = transceiver.recvmsg(2048, 64)
+        assert source == made.internal.address
+        assert [value[0] for level, kind, value in control if (level, kind) == (socket.IPPROTO_IP, socket.IP_TOS)] == [
+            DSCP_EF << 2
+        ]
+    messages = made.forwarder.messages_up()
+    assert messages < made.sent / 4 if way == "compiled" else messages == made.sent
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_kernel_does_not_cut_up_leaves_singly_and_so_does_all_after_it(way: str, ending: ExitStack) -> None:
+    """As on a path that cannot: a socket that asks for no checksums is refused for that reason (udp_send_skb)."""
+    made = Way(ending, "127.0.0.1", compiled=way == "compiled")
+    with socket.socket(fileno=os.dup(made.internal.fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    for _ in range(2):
+        before = made.forwarder.messages_up()
+        sent = [rtp(seq, ssrc=number) for seq in range(PACKETS) for number in range(0, CLIENTS, 2)]
+        for number, data in enumerate(sent):
+            made.send(made.clients[number % (CLIENTS // 2) * 2], data)
+        made.forward()
+        arrived = [data[read_up(data, [HEADER_KEY]).offset :] for data in made.transceivers[0].pending()]
+        assert sorted(arrived) == sorted(sent)
+        refusal = made.forwarder.refusal()
+        assert (refusal is None) == (way == "portable")
+        assert not made.forwarder.dropped()
+    assert made.forwarder.messages_up() - before == len(sent)
