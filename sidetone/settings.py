@@ -234,9 +234,8 @@ class Settings(BaseSettings):
     endpointing: Literal["silence", "smart-turn", "transcript", "model"] = Field(
         "silence",
         description="What ends the user's turn: a silence; a silence as long as a predictor advises that listens "
-        "(`smart-turn`, needs the extra `onnx`) or reads (`transcript`, needs a model that tells the user's words while "
-        "they are said); "
-        "or the `model` that listens.",
+        "(`smart-turn`, needs the extra `onnx`) or reads (`transcript`, needs a model that tells the user's words "
+        "while they are said); or the `model` that listens.",
     )
     endpoint_silence_ms: float = Field(
         500.0, ge=200, description="Silence that ends a turn where no predictor has an opinion."
