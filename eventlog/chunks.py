@@ -16,11 +16,13 @@ from eventlog.schema import TIME, FactType
 
 Ints: TypeAlias = np.ndarray[tuple[int], np.dtype[Any]]
 
+_pc: Final[Any] = pc
 _pa: Final[Any] = pa  # column types are known at run time only, the stubs want them at check time
 _HISTORY_ROWS: Final = 262_144
 """How far back a row's identity is compared with those sent before: rows, per fact type."""
 
 _SMALL_MOVES: Final = 8
+_FAR: Final = 1 << 62
 _TARGET_BYTES: Final = 900_000
 """Chunks are split above this: a broker's default limit is 1 MiB with headers."""
 
@@ -39,29 +41,41 @@ class Sorter:
         Where rows have an equal identity, the later ones' `observed_ns` is moved on by a step of the type's each: a
         single time between two steps would keep the store from packing a whole block of them.
         """
-        codes = [_Codes(batch.column(name)) for name in self._fact.order[:-1]]
+        columns = [batch.column(name) for name in self._fact.order[:-1]]
         observed = np.asarray(batch.column("observed_ns").cast(pa.int64()))
-        group, key = _combined(codes, batch.num_rows)
-        order = _order(group, observed)
-        group, key, observed = group[order], key[order], observed[order]
+        starts = _runs(columns)
+        runs = np.diff(starts, append=batch.num_rows)
+        if len(starts) < batch.num_rows:
+            columns = [column.take(_pa.array(starts)) for column in columns]
+        codes = [_Codes(column) for column in columns]
+        group, key = (np.repeat(values, runs) for values in _combined(codes, len(starts)))
+        sorts = _order(group, observed)
+        if sorts is not None:
+            group, key, observed = group[sorts], key[sorts], observed[sorts]
         unique = self._unique(group, key, observed)
         at = self._fact.schema.get_field_index("observed_ns")
-        for partition, which in self._split(codes[0], order, partitions):
-            # One copy of each row: what sorts the rows also tells the partitions apart.
-            rows = batch.take(_pa.array(order[which]))
+        for partition, which in self._split(codes[0], runs, sorts, partitions):
+            # One copy of each row at most: what sorts the rows also tells the partitions apart.
+            rows = batch
+            if sorts is not None:
+                rows = batch.take(_pa.array(sorts[which]))
+            elif isinstance(which, np.ndarray):
+                rows = batch.take(_pa.array(which))
             if unique is not observed:
                 rows = rows.set_column(at, self._fact.schema.field(at), _pa.array(unique[which], type=TIME))
             for start in range(0, rows.num_rows, chunk_rows):
                 yield partition, rows.slice(start, chunk_rows)
 
     @staticmethod
-    def _split(sessions: _Codes, order: Ints, partitions: int) -> Iterator[tuple[int, Ints | slice]]:
-        """Yield each partition that has rows, with their places in `order`."""
+    def _split(sessions: _Codes, runs: Ints, sorts: Ints | None, partitions: int) -> Iterator[tuple[int, Ints | slice]]:
+        """Yield each partition that has rows, with their places among the sorted ones."""
         if partitions == 1:
             yield 0, slice(None)
             return
         of_session = np.array([partition_for(value, partitions) for value in sessions.values.to_pylist()])
-        of_row = of_session[sessions.index][order]
+        of_row = np.repeat(of_session[sessions.index], runs)
+        if sorts is not None:
+            of_row = of_row[sorts]
         for partition in np.unique(of_session).tolist():
             which = np.flatnonzero(of_row == partition)
             if len(which):
@@ -142,9 +156,23 @@ def _mix(first: Ints, second: Ints) -> Ints:
     return mixed ^ (mixed >> np.uint64(27))
 
 
-def _order(group: Ints, observed: Ints) -> Ints:
-    """Return the stable order by group, then time."""
-    if len(group) and int(group.max()) < 1 << 16:
+def _runs(columns: list[Any]) -> Ints:
+    """Return where rows begin that differ from the one before in any of the columns: packets come in long runs."""
+    rows = len(columns[0])
+    differs = np.zeros(rows, np.bool_)
+    differs[:1] = True
+    for column in columns:
+        values = column.indices if pa.types.is_dictionary(column.type) else column
+        differs[1:] |= np.asarray(_pc.not_equal(values.slice(1), values.slice(0, rows - 1)))
+    return np.flatnonzero(differs)
+
+
+def _order(group: Ints, observed: Ints) -> Ints | None:
+    """Return the stable order by group, then time; None if the rows are in it."""
+    same = group[1:] == group[:-1]
+    if np.all((group[1:] > group[:-1]) | (same & (observed[1:] >= observed[:-1]))):
+        return None
+    if int(group.max()) < 1 << 16:
         group = group.astype(np.uint16)  # numpy sorts 16 bits by radix
     order = np.argsort(group, kind="stable")
     sorted_group, times = group[order], observed[order]
@@ -157,14 +185,26 @@ def _order(group: Ints, observed: Ints) -> Ints:
 def _spread(group: Ints, times: Ints, step_ns: int) -> Ints:
     """Move equal times of one group a step apart; both come sorted. Returns `times` itself if none are equal."""
     same = group[1:] == group[:-1]
-    tied = np.flatnonzero(same & (times[1:] <= times[:-1])) + 1
-    if not len(tied):
+    tied = same & (times[1:] <= times[:-1])
+    if not tied.any():
+        return times
+    begins = np.concatenate([[True], ~same])
+    starts = np.flatnonzero(begins)
+    which = np.cumsum(begins) - 1  # each row's group, from 0
+    concerned = np.flatnonzero(np.logical_or.reduceat(np.concatenate([[False], tied]), starts)[which])
+    which, moved = which[concerned], times[concerned]
+    # Groups are laid one behind the other with room between, so that one pass over all of them does.
+    first, steps = int(moved.min()), np.arange(len(moved)) * step_ns
+    room = int(moved.max()) - first + (len(moved) + 1) * step_ns
+    if room * (int(which[-1]) + 1) < _FAR:
+        along = which * room - first - steps
+        times = times.copy()
+        times[concerned] = np.maximum.accumulate(moved + along) - along
         return times
     times = times.copy()
-    starts = np.flatnonzero(np.concatenate([[True], ~same]))
     ends = np.append(starts[1:], len(times))
-    for which in np.unique(np.searchsorted(starts, tied, side="right") - 1).tolist():
-        part = slice(int(starts[which]), int(ends[which]))
+    for one in np.unique(which).tolist():
+        part = slice(int(starts[one]), int(ends[one]))
         steps = np.arange(part.stop - part.start) * step_ns
         times[part] = np.maximum.accumulate(times[part] - steps) + steps
     return times
@@ -172,9 +212,10 @@ def _spread(group: Ints, times: Ints, step_ns: int) -> Ints:
 
 def _avoid(group: Ints, key: Ints, times: Ints, sent: tuple[Ints, Ints], step_ns: int) -> Ints:
     """Move rows on whose identity was sent before: by a step, or behind all of their key if that goes on."""
-    taken = np.sort(_mix(*sent))
+    taken, latest = np.sort(_mix(*sent)), int(sent[1].max())
     for attempt in range(len(times) + _SMALL_MOVES + 1):
-        clashes = np.flatnonzero(_contains(taken, _mix(key, times)))
+        near = np.flatnonzero(times <= latest)
+        clashes = near[_contains(taken, _mix(key[near], times[near]))]
         if not len(clashes):
             break
         times = times.copy()

@@ -83,7 +83,9 @@ def assemble(fact: FactType, blocks: Sequence[Block], host_id: str) -> Assembled
         else:
             for block in group:
                 _add(fact, {**(block.columns or {}), "host_id": host_id}, block.size, result)
-    if result.parts:
+    if len(result.parts) == 1:
+        result.batch = result.parts[0]
+    elif result.parts:
         table = pa.Table.from_batches(result.parts, schema=fact.schema).unify_dictionaries().combine_chunks()
         result.batch = table.to_batches()[0]
     return result
@@ -166,7 +168,9 @@ def _typed(values: Any, wanted: Any, rows: int) -> Any:
     if values is None:
         array = _pa.nulls(rows, wanted)
     elif pa.types.is_dictionary(wanted):
-        if isinstance(values, str):
+        if isinstance(values, pa.DictionaryArray) and values.type == wanted:
+            array = values
+        elif isinstance(values, str):
             array = _pa.DictionaryArray.from_arrays(_pa.array(np.zeros(rows, np.int32)), _pa.array([values]))
         else:
             array = _typed(values, pa.string(), rows).dictionary_encode()
