@@ -44,6 +44,11 @@ def duration(value_ms: float | None) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
+def kilobits(bits_per_s: float | None) -> str:
+    """Return a bit rate, `28.8 kbit/s`."""
+    return UNKNOWN if bits_per_s is None else f"{bits_per_s / _THOUSAND:.1f} kbit/s"
+
+
 def moment(at_ns: int | None) -> str:
     """Return `2026-03-02 10:00:00 UTC`."""
     return UNKNOWN if at_ns is None else f"{when(at_ns):%Y-%m-%d %H:%M:%S} UTC"

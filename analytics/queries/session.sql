@@ -12,7 +12,7 @@
 -- column dtls_ms ms : offered to DTLS connected; NULL if it was not
 -- column first_packet_ms ms : offered to the first packet; NULL if none came
 -- column first_frame_ms ms : offered to the first frame of voice; NULL if none came
--- column turns count : user turns
+-- column turns count : user turns; backchannels are none
 -- column turn_facts count : facts of the conversation
 -- column packets count : packets at all taps
 -- column packets_kept count : facts behind them; fewer where an edge thinned its facts
@@ -40,10 +40,26 @@ WITH
     conversation AS
     (
         SELECT
-            count() AS facts, toString(any(t.region)) AS region, min(t.observed_ns) AS began, max(t.observed_ns) AS last,
-            uniqExactIf(t.turn_id, t.turn_id > 0 AND t.kind IN ('user_speech_started', 'user_speech_stopped')) AS turns
-        FROM sidetone.turns AS t
-        WHERE t.session_id = {session:UUID}
+            sum(by_turn.facts) AS facts, any(by_turn.region) AS region, min(by_turn.began) AS began, max(by_turn.last) AS last,
+            -- A backchannel carries the number of the turn to come; where it is all there is, there was no turn.
+            countIf(
+                turn_id > 0 AND (
+                    arrayExists(x -> NOT has(signs, x), onsets)
+                    OR arrayExists(x -> empty(signs) OR NOT has(signs, arrayMax(arrayFilter(y -> y <= x, onsets))), stops)
+                )
+            ) AS turns
+        FROM
+        (
+            SELECT
+                t.turn_id AS turn_id, count() AS facts, toString(any(t.region)) AS region,
+                min(t.observed_ns) AS began, max(t.observed_ns) AS last,
+                groupArrayIf(t.at_ns, t.kind = 'user_speech_started') AS onsets,
+                groupArrayIf(t.at_ns, t.kind = 'user_speech_stopped') AS stops,
+                groupArrayIf(t.at_ns, t.kind = 'backchannel') AS signs
+            FROM sidetone.turns AS t
+            WHERE t.session_id = {session:UUID}
+            GROUP BY t.turn_id
+        ) AS by_turn
     ),
     network AS
     (

@@ -9,9 +9,12 @@
 -- column queued flag : a queue stood on the way
 -- column bitrate_before_bps bit/s : bit rate until then
 -- column bitrate_bps bit/s : bit rate from then on
+-- column fec_before flag : with redundancy until then
 -- column fec flag : with redundancy from then on
--- column expected_loss_percent % : loss that the encoder is told to expect
--- column ptime_ms ms : length of a packet
+-- column expected_loss_before_percent % : loss that the encoder was told to expect until then
+-- column expected_loss_percent % : loss that the encoder is told to expect from then on
+-- column ptime_before_ms ms : length of a packet until then
+-- column ptime_ms ms : length of a packet from then on
 SELECT
     toUnixTimestamp64Nano(i.observed_ns) AS observed_ns,
     JSONExtractFloat(i.payload, 'inputs', 'fraction_lost') AS lost,
@@ -21,8 +24,11 @@ SELECT
     JSONExtractBool(i.payload, 'inputs', 'queued') AS queued,
     JSONExtractUInt(i.payload, 'before', 'bitrate_bps') AS bitrate_before_bps,
     JSONExtractUInt(i.payload, 'after', 'bitrate_bps') AS bitrate_bps,
+    JSONExtractBool(i.payload, 'before', 'fec') AS fec_before,
     JSONExtractBool(i.payload, 'after', 'fec') AS fec,
+    JSONExtractUInt(i.payload, 'before', 'expected_loss_percent') AS expected_loss_before_percent,
     JSONExtractUInt(i.payload, 'after', 'expected_loss_percent') AS expected_loss_percent,
+    JSONExtractUInt(i.payload, 'before', 'ptime_ms') AS ptime_before_ms,
     JSONExtractUInt(i.payload, 'after', 'ptime_ms') AS ptime_ms
 FROM sidetone.inputs AS i
 WHERE i.session_id = {session:UUID} AND i.kind = 'sender'

@@ -39,3 +39,8 @@ def value_axis(name: str, **more: Any) -> dict[str, Any]:
 def milliseconds(at_ns: int) -> int:
     """Return a time as ECharts counts it."""
     return at_ns // 1_000_000
+
+
+def seconds(start_ns: int, at_ns: int) -> float:
+    """Return a time as seconds since a start."""
+    return round((at_ns - start_ns) / 1e9, 4)

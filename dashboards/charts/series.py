@@ -48,7 +48,7 @@ def latency(records: Records, colour: str, top_ms: float | None) -> dict[str, An
     return {
         "useUTC": True,
         "animation": False,
-        "legend": {"top": 0, "right": 40, "itemWidth": 18, "icon": "roundRect"},
+        "legend": {"top": 0, "right": 40, "itemWidth": 24},
         "grid": {"left": 8, "right": 24, "top": 44, "bottom": 4, "containLabel": True},
         "tooltip": {"trigger": "axis"},
         "xAxis": time_axis(),

@@ -1,4 +1,4 @@
-"""One call on one time axis: two voices, what was decided, and the packets under them."""
+"""One call on one time axis: two voices, what was decided, the packets under them, and how the agent was sent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dashboards import words
-from dashboards.charts.parts import AGENT, BAD, ODD, QUIET, USER, WARN
+from dashboards.charts import sender
+from dashboards.charts.parts import AGENT, BAD, ODD, QUIET, USER, WARN, seconds, value_axis
 
 Records = Sequence[dict[str, Any]]
 
 # Heights in pixels.
 _TOP: Final = 44
 _LANES_PX: Final = 132
-_BETWEEN: Final = 24
+_BETWEEN: Final = 30
 _TAP_PX: Final = 26
 _LANES: Final = ("agent", "user", "errors")
 _TAPS: Final = ("playout", "edge_down", "transceiver_out", "transceiver_in", "edge_up")
@@ -25,19 +26,40 @@ _TAP_NAMES: Final = {
     "transceiver_out": "transceiver ↓",
     "edge_down": "edge ↓",
 }
-_MARKS: Final = {
+INTERVALS: Final = frozenset(
+    ("user_speech_started", "user_speech_stopped", "agent_audio_started", "agent_audio_stopped", "backchannel")
+)
+"""Facts of the conversation that the lanes of speech show; `MARKS` has all others."""
+
+MARKS: Final = {
+    "user_audible": ("user", "emptyCircle", USER),
+    "endpoint_candidate": ("user", "emptyTriangle", USER),
     "endpoint_decided": ("user", "triangle", USER),
     "endpoint_revoked": ("user", "diamond", WARN),
     "user_barged_in": ("user", "arrow", BAD),
     "response_requested": ("agent", "rect", AGENT),
+    "tool_started": ("agent", "roundRect", ODD),
+    "tool_ended": ("agent", "emptyRoundRect", ODD),
+    "model_first_token": ("agent", "emptyCircle", AGENT),
     "model_first_audio": ("agent", "circle", AGENT),
+    "agent_audible": ("agent", "emptyTriangle", AGENT),
     "agent_yielded": ("agent", "diamond", WARN),
+    "agent_resumed": ("agent", "triangle", ODD),
 }
+"""Lane, symbol and colour of each kind of fact that is a moment."""
+
 _TROUBLES: Final = (("lost", BAD), ("late", WARN), ("reordered", ODD), ("duplicates", QUIET))
 
 
 def timeline(
-    start_ns: int, end_ns: int, lanes: Records, facts: Records, errors: Records, packets: Records
+    start_ns: int,
+    end_ns: int,
+    *,
+    lanes: Records,
+    facts: Records,
+    errors: Records,
+    packets: Records,
+    decisions: Records,
 ) -> dict[str, Any]:
     """Return the chart of one call.
 
@@ -48,31 +70,54 @@ def timeline(
         facts: rows of `session_turns`.
         errors: rows of `turn_errors`.
         packets: rows of `session_packets`.
+        decisions: rows of `session_sender`.
 
     """
-    taps = [tap for tap in _TAPS if tap == "playout" or any(row["tap"] == tap for row in packets)]
+    taps = _taps(packets)
+    heights = _heights(packets, decisions)
     length_s = max(math.ceil((end_ns - start_ns) / 1e9), 1)
-    below = _TOP + _LANES_PX + _BETWEEN
+    axes = list(range(len(heights)))
+    series = [
+        *_speech(start_ns, end_ns, lanes),
+        *_marks(start_ns, facts),
+        _errors(start_ns, errors),
+        *_troubles(start_ns, packets),
+        *(sender.series(2, start_ns, end_ns, decisions) if decisions else ()),
+    ]
     return {
         "animation": False,
-        "legend": {"top": 0, "left": 0, "right": 40, "type": "scroll", "itemWidth": 16, "itemHeight": 10},
+        # A line's own symbol in the legend would be a thin one with a dot.
+        "legend": {
+            "top": 0,
+            "left": 0,
+            "right": 40,
+            "type": "scroll",
+            "itemWidth": 16,
+            "itemHeight": 10,
+            "data": [
+                {"name": one["name"]} | ({"icon": "roundRect"} if one["type"] == "line" else {}) for one in series
+            ],
+        },
         "grid": [
-            {"left": 96, "right": 20, "top": _TOP, "height": _LANES_PX, "outerBoundsMode": "none"},
-            {"left": 96, "right": 20, "top": below, "height": len(taps) * _TAP_PX, "outerBoundsMode": "none"},
+            {
+                "left": 96,
+                "right": 20,
+                "top": _TOP + sum(heights[:axis]) + axis * _BETWEEN,
+                "height": height_px,
+                "outerBoundsMode": "none",
+            }
+            for axis, height_px in enumerate(heights)
         ],
         "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "tooltip": {"trigger": "item"},
         "xAxis": [
-            {"type": "value", "gridIndex": 0, "min": 0, "max": length_s, "axisLabel": {"show": False}},
-            {
-                "type": "value",
-                "gridIndex": 1,
-                "min": 0,
-                "max": length_s,
-                "name": "seconds since the call began",
-                "nameLocation": "middle",
-                "nameGap": 26,
-            },
+            {"type": "value", "gridIndex": axis, "min": 0, "max": length_s, "axisLabel": {"show": axis == axes[-1]}}
+            | (
+                {"name": "seconds since the call began", "nameLocation": "middle", "nameGap": 26}
+                if axis == axes[-1]
+                else {}
+            )
+            for axis in axes
         ],
         "yAxis": [
             {"type": "category", "gridIndex": 0, "data": list(_LANES), "axisTick": {"show": False}},
@@ -83,28 +128,28 @@ def timeline(
                 "axisTick": {"show": False},
                 "splitLine": {"show": True},
             },
+            *(value_axis("kbit/s", gridIndex=axis, splitNumber=2) for axis in axes[2:]),
         ],
         "dataZoom": [
-            {"type": "inside", "xAxisIndex": [0, 1], "filterMode": "none"},
-            {"type": "slider", "xAxisIndex": [0, 1], "bottom": 4, "height": 18, "filterMode": "none"},
+            {"type": "inside", "xAxisIndex": axes, "filterMode": "none"},
+            {"type": "slider", "xAxisIndex": axes, "bottom": 4, "height": 18, "filterMode": "none"},
         ],
-        "series": [
-            *_speech(start_ns, end_ns, lanes),
-            *_marks(start_ns, facts),
-            _errors(start_ns, errors),
-            *_troubles(start_ns, packets),
-        ],
+        "series": series,
     }
 
 
-def height(packets: Records) -> int:
+def height(packets: Records, decisions: Records) -> int:
     """Return the height in pixels that `timeline` needs."""
-    taps = [tap for tap in _TAPS if tap == "playout" or any(row["tap"] == tap for row in packets)]
-    return _TOP + _LANES_PX + _BETWEEN + len(taps) * _TAP_PX + 84
+    heights = _heights(packets, decisions)
+    return _TOP + sum(heights) + (len(heights) - 1) * _BETWEEN + 84
 
 
-def _seconds(start_ns: int, at_ns: int) -> float:
-    return round((at_ns - start_ns) / 1e9, 4)
+def _taps(packets: Records) -> list[str]:
+    return [tap for tap in _TAPS if tap == "playout" or any(row["tap"] == tap for row in packets)]
+
+
+def _heights(packets: Records, decisions: Records) -> list[int]:
+    return [_LANES_PX, len(_taps(packets)) * _TAP_PX, *([sender.HEIGHT_PX] if decisions else [])]
 
 
 def _speech(start_ns: int, end_ns: int, lanes: Records) -> list[dict[str, Any]]:
@@ -113,8 +158,8 @@ def _speech(start_ns: int, end_ns: int, lanes: Records) -> list[dict[str, Any]]:
         data: list[list[Any]] = []
         for row in rows:
             data += [
-                [_seconds(start_ns, row["start_ns"]), who],
-                [_seconds(start_ns, row["end_ns"] or end_ns), who],
+                [seconds(start_ns, row["start_ns"]), who],
+                [seconds(start_ns, row["end_ns"] or end_ns), who],
                 [None, who],
             ]
         return {
@@ -143,7 +188,7 @@ def _marks(start_ns: int, facts: Records) -> list[dict[str, Any]]:
             "type": "scatter",
             "name": words.kind(kind),
             "data": [
-                [_seconds(start_ns, row["at_ns"]), lane, f"turn {row['turn_id']}"]
+                [seconds(start_ns, row["at_ns"]), lane, f"turn {row['turn_id']}"]
                 for row in facts
                 if row["kind"] == kind
             ],
@@ -153,7 +198,7 @@ def _marks(start_ns: int, facts: Records) -> list[dict[str, Any]]:
             "itemStyle": {"color": colour},
             "tooltip": {"formatter": "{a}<br>{@[2]}, at {@[0]} s"},
         }
-        for kind, (lane, symbol, colour) in _MARKS.items()
+        for kind, (lane, symbol, colour) in MARKS.items()
         if any(row["kind"] == kind for row in facts)
     ]
 
@@ -163,7 +208,7 @@ def _errors(start_ns: int, errors: Records) -> dict[str, Any]:
         "type": "scatter",
         "name": "turn-taking error",
         "data": [
-            [_seconds(start_ns, row["at_ns"]), "errors", words.kind(row["kind"]), row["evidence"]] for row in errors
+            [seconds(start_ns, row["at_ns"]), "errors", words.kind(row["kind"]), row["evidence"]] for row in errors
         ],
         "symbol": "pin",
         "symbolSize": 26,
@@ -181,7 +226,7 @@ def _troubles(start_ns: int, packets: Records) -> list[dict[str, Any]]:
             "xAxisIndex": 1,
             "yAxisIndex": 1,
             "data": [
-                [_seconds(start_ns, row["at_ns"]), _TAP_NAMES[row["tap"]], row[trouble]]
+                [seconds(start_ns, row["at_ns"]), _TAP_NAMES[row["tap"]], row[trouble]]
                 for row in packets
                 if row[trouble] > 0 and row["tap"] in _TAP_NAMES
             ],

@@ -11,6 +11,7 @@ from dashboards import words
 from dashboards.charts import errors, series
 from dashboards.charts.parts import colours
 from dashboards.data import ask, guarded
+from dashboards.listing import call_link, listing
 from dashboards.state import DEFAULT_RANGE, RANGES, Window, window
 
 _REFRESH_S: Final = 10
@@ -32,16 +33,15 @@ def page() -> None:
             span = st.segmented_control(
                 "Window", list(RANGES), default=DEFAULT_RANGE, required=True, key="range", bind="query-params"
             )
-        live = st.toggle(
-            "Live",
-            value=True,
-            key="live",
-            bind="query-params",
-            help=f"Refresh every {_REFRESH_S} s",
-            disabled=fixed,
-        )
+        if fixed:
+            st.toggle(
+                "Live", value=False, key="still", help="A window fixed by the address does not move", disabled=True
+            )
+            live = False
+        else:
+            live = st.toggle("Live", value=True, key="live", bind="query-params", help=f"Refresh every {_REFRESH_S} s")
 
-    @st.fragment(run_every=_REFRESH_S if live and not fixed else None)
+    @st.fragment(run_every=_REFRESH_S if live else None)
     def body() -> None:
         guarded(lambda: _show(str(span or DEFAULT_RANGE)))
 
@@ -94,7 +94,7 @@ def _show(span: str) -> None:
         )
     with right, st.container(border=True):
         st.markdown("#### Jitter over time")
-        st.caption("95th percentile of |D|, the change in transit time (RFC 3550), at the edge.")
+        st.caption("95th percentile of |D|, the change in transit time (RFC 3550), client to edge, by region.")
         st.echarts_chart(
             series.by_region(slices, "jitter_p95_ms", "ms", 1, "%.1f ms"),
             height=240,
@@ -156,7 +156,7 @@ def _figures(total: dict[str, Any]) -> None:
         (
             "Packet loss",
             words.percent(total["packet_loss"]),
-            f"{words.count(total['uplink_lost'])} of {words.count(expected)}",
+            f"{words.count(total['uplink_lost'])} of {words.count(expected)} ↑",
         ),
         (
             "Turn-taking errors",
@@ -175,7 +175,7 @@ _HELP: Final = {
     "Turns": "User turns that began in the window, and how many of them have a response latency.",
     "Response latency p50": "From the acoustic end of the user's speech to the agent's first voiced packet.",
     "Response latency p95": "95th percentile of the same turns. p99 is marked where fewer than 100 turns support it.",
-    "Packet loss": "Client to edge: lost packets of those expected.",
+    "Packet loss": "↑ client to edge: lost packets of those expected.",
     "Turn-taking errors": "Errors charged to the agent's side, of all kinds. Kinds may overlap.",
 }
 
@@ -202,29 +202,23 @@ def _latency(regions: Records, rows: Records) -> None:
 
 
 def _recent(shown: Window, chosen: list[str]) -> None:
-    st.markdown("#### Calls with errors, newest first")
     calls = ask("sessions", from_=shown.from_ns, to=shown.to_ns, region=chosen, errors=True, limit=_RECENT).records()
-    if not calls:
-        st.caption("No call of this window has a turn-taking error.")
-        return
-    st.caption(f"The last {len(calls)}; follow a link to see the call. Times in UTC.")
-    st.dataframe(
-        [
-            {
-                "call": f"session?session={call['session_id']}",
-                "began": words.when(call["began_ns"]),
-                "region": call["region"],
-                "errors": call["errors"],
-                "kinds": [words.kind(kind) for kind in call["error_kinds"]],
-                "p50 ms": call["latency_p50_ms"],
-                "loss %": None if call["packet_loss"] is None else call["packet_loss"] * 100,
-            }
-            for call in calls
-        ],
-        hide_index=True,
-        height=312,
-        column_config={
-            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{8})$", width="small"),
+    listing(
+        "Calls with errors, newest first",
+        calls,
+        lambda call: {
+            "call": call_link(call["session_id"]),
+            "began": words.when(call["began_ns"]),
+            "region": call["region"],
+            "errors": call["errors"],
+            "kinds": [words.kind(kind) for kind in call["error_kinds"]],
+            "p50 ms": call["latency_p50_ms"],
+            "loss %": None if call["packet_loss"] is None else call["packet_loss"] * 100,
+        },
+        caption=f"The last {len(calls)}; follow a link to see the call. Times in UTC; p50 is the response latency's, "
+        "loss is client to edge.",
+        nothing="No call of this window has a turn-taking error.",
+        columns={
             "began": st.column_config.DatetimeColumn(format="HH:mm:ss", timezone="UTC", width="small"),
             "errors": st.column_config.NumberColumn(width="small"),
             "p50 ms": st.column_config.NumberColumn(format="%.0f"),
@@ -267,54 +261,42 @@ def _table(regions: Records) -> None:
 
 
 def _legs(shown: Window, chosen: list[str]) -> None:
-    st.markdown("#### Round trips by leg")
     legs = ask("legs", from_=shown.from_ns, to=shown.to_ns, region=chosen).records()
-    if not legs:
-        st.caption("No round trip was measured in this window.")
-        return
-    st.caption("Client ⇄ edge ⇄ transceiver, as the edge and the transceiver measured it; probes belong to no call.")
-    st.dataframe(
-        [
-            {
-                "region": row["region"],
-                "leg": words.leg(row["leg"]),
-                "method": row["method"],
-                "to": row["remote_region"] or words.UNKNOWN,
-                "n": row["samples"],
-                "calls": row["calls"],
-                "p50": words.ms(row["rtt_p50_ms"]),
-                "p95": words.ms(row["rtt_p95_ms"]),
-                "max": words.ms(row["rtt_max_ms"]),
-            }
-            for row in sorted(legs, key=lambda row: (row["region"], row["leg"], row["method"]))
-        ],
-        hide_index=True,
+    listing(
+        "Round trips by leg",
+        sorted(legs, key=lambda row: (row["region"], row["leg"], row["method"])),
+        lambda row: {
+            "region": row["region"],
+            "leg": words.leg(row["leg"]),
+            "method": row["method"],
+            "to": row["remote_region"] or words.UNKNOWN,
+            "n": row["samples"],
+            "calls": row["calls"],
+            "p50": words.ms(row["rtt_p50_ms"]),
+            "p95": words.ms(row["rtt_p95_ms"]),
+            "max": words.ms(row["rtt_max_ms"]),
+        },
+        caption="Client ⇄ edge ⇄ transceiver, as the edge and the transceiver measured it; n round trips each. Probes "
+        "belong to no call.",
+        nothing="No round trip was measured in this window.",
     )
 
 
 def _silence(shown: Window, chosen: list[str]) -> None:
-    st.markdown("#### One side silent")
     sides = ask("silence", from_=shown.from_ns, to=shown.to_ns, region=chosen, one_way=True, limit=_RECENT).records()
-    if not sides:
-        st.caption("No call with 20 s of silence on one side while the other was heard.")
-        return
-    st.caption("20 s or more without a sound while packets came and the other side was heard; digital: -127 dBov.")
-    st.dataframe(
-        [
-            {
-                "call": f"session?session={side['session_id']}",
-                "region": side["region"],
-                "side": side["side"],
-                "silent for": words.duration(side["longest_s"] * 1000),
-                "loudest": words.level(side["longest_loudest_dbov"]),
-                "silent packets": words.percent(side["silent_share"], 0),
-            }
-            for side in sides
-        ],
-        hide_index=True,
-        column_config={
-            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{8})$", width="small"),
+    listing(
+        "One side silent",
+        sides,
+        lambda side: {
+            "call": call_link(side["session_id"]),
+            "region": side["region"],
+            "side": side["side"],
+            "silent for": words.duration(side["longest_s"] * 1000),
+            "loudest": words.level(side["longest_loudest_dbov"]),
+            "silent packets": words.percent(side["silent_share"], 0),
         },
+        caption="20 s or more without a sound while packets came and the other side was heard; digital: -127 dBov.",
+        nothing="No call with 20 s of silence on one side while the other was heard.",
     )
 
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboards import words
-from dashboards.charts import voices, waterfall
+from dashboards.charts import sender, voices, waterfall
 from dashboards.data import ask, guarded
+from dashboards.listing import call_link, listing
 
 _REFRESH_S: Final = 5
 _RECENT: Final = 50
@@ -46,27 +47,24 @@ def _choose() -> None:
             title="Nothing here yet",
         )
         return
-    st.caption(f"The last {len(calls)} calls of 24 hours; follow a link. Times in UTC.")
-    st.dataframe(
-        [
-            {
-                "call": f"session?session={call['session_id']}",
-                "began": words.when(call["began_ns"]),
-                "region": call["region"],
-                "duration": words.duration(call["duration_ms"]),
-                "turns": call["turns"],
-                "p50": words.ms(call["latency_p50_ms"]),
-                "loss": words.percent(call["packet_loss"]),
-                "errors": call["errors"],
-                "kinds": [words.kind(kind) for kind in call["error_kinds"]],
-            }
-            for call in calls
-        ],
-        hide_index=True,
-        column_config={
-            "call": st.column_config.LinkColumn("call", display_text=r"([0-9a-f]{8})$"),
-            "began": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC"),
+    listing(
+        "",
+        calls,
+        lambda call: {
+            "call": call_link(call["session_id"]),
+            "began": words.when(call["began_ns"]),
+            "region": call["region"],
+            "duration": words.duration(call["duration_ms"]),
+            "turns": call["turns"],
+            "p50": words.ms(call["latency_p50_ms"]),
+            "loss": words.percent(call["packet_loss"]),
+            "errors": call["errors"],
+            "kinds": [words.kind(kind) for kind in call["error_kinds"]],
         },
+        caption=f"The last {len(calls)} calls of 24 hours; follow a link. Times in UTC; p50 is the response latency's, "
+        "loss is client to edge.",
+        nothing="",
+        columns={"began": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", timezone="UTC")},
     )
 
 
@@ -95,10 +93,11 @@ def _show(session: str) -> None:
     errors = ask("turn_errors", **around).records()
     falls = ask("session_waterfall", session=session).records()
     streams = ask("loss_by_stream", **around).records()
+    decisions = ask("session_sender", session=session).records()
     _head(call)
     _figures(call, falls, errors, streams)
     with st.container(border=True):
-        _timeline(session, call, errors)
+        _timeline(session, call, errors, decisions)
     with st.container(border=True):
         _errors(call, errors)
     with st.container(border=True):
@@ -108,7 +107,7 @@ def _show(session: str) -> None:
         _legs(around)
     with right, st.container(border=True):
         _levels(call, around)
-    _details(session, call, streams)
+    _details(session, call, streams, decisions)
 
 
 def _head(call: dict[str, Any]) -> None:
@@ -134,6 +133,7 @@ def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Rec
     lost = sum(row["lost"] for row in up)
     expected = sum(row["packets"] - row["duplicates"] + row["lost"] for row in up)
     until = call["ended_ns"] or call["last_ns"]
+    answered = f"n = {len(latencies)} turns"
     charged = [row for row in errors if row["side"] == "agent"]
     figures = (
         (
@@ -146,13 +146,13 @@ def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Rec
         (
             "Response latency p50",
             words.ms(latencies[len(latencies) // 2] if latencies else None),
-            f"n = {len(latencies)}",
+            answered,
         ),
-        ("Response latency worst", words.ms(latencies[-1] if latencies else None), f"n = {len(latencies)}"),
+        ("Response latency worst", words.ms(latencies[-1] if latencies else None), answered),
         (
             "Packet loss",
             words.percent(lost / expected if expected else None),
-            f"{words.count(lost)} of {words.count(expected)}",
+            f"{words.count(lost)} of {words.count(expected)} ↑",
         ),
         (
             "Turn-taking errors",
@@ -162,11 +162,23 @@ def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Rec
     )
     with st.container(horizontal=True, gap="small", key="figures"):
         for label, value, scope in figures:
-            st.metric(label, value, scope, delta_color="off", delta_arrow="off", border=True, width="stretch")
+            look: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off", "border": True, "width": "stretch"}
+            st.metric(label, value, scope, help=_HELP[label], **look)
 
 
-def _timeline(session: str, call: dict[str, Any], errors: Records) -> None:
+_HELP: Final = {
+    "Duration": "From the offer to the close, or to the last thing that was seen of the call.",
+    "Turns": "What the user says until it is answered, and the answer; backchannels are no turns.",
+    "Response latency p50": "From the acoustic end of the user's speech to the agent's first voiced packet.",
+    "Response latency worst": "The longest of the same turns.",
+    "Packet loss": "↑ client to edge: lost packets of those expected.",
+    "Turn-taking errors": "Errors charged to the agent's side, of all kinds. Kinds may overlap.",
+}
+
+
+def _timeline(session: str, call: dict[str, Any], errors: Records, decisions: Records) -> None:
     st.markdown("#### Voices and packets")
+    start_ns, end_ns = call["began_ns"], call["ended_ns"] or call["last_ns"]
     packets = ask("session_packets", session=session).records()
     slice_ms = packets[0]["slice_ms"] if packets else 0
     together = f"each mark stands for {slice_ms:,.0f} ms" if slice_ms else "each mark is one packet"
@@ -175,18 +187,20 @@ def _timeline(session: str, call: dict[str, Any], errors: Records) -> None:
         "↓ to the caller. Scroll over the chart, or drag its slider, to zoom."
         + words.thinned(call["packets_kept"], call["packets"])
     )
+    st.caption(sender.summary(start_ns, end_ns, decisions))
     st.echarts_chart(
         voices.timeline(
-            call["began_ns"],
-            call["ended_ns"] or call["last_ns"],
-            ask("session_lanes", session=session).records(),
-            ask("session_turns", session=session).records(),
-            errors,
-            packets,
+            start_ns,
+            end_ns,
+            lanes=ask("session_lanes", session=session).records(),
+            facts=ask("session_turns", session=session).records(),
+            errors=errors,
+            packets=packets,
+            decisions=decisions,
         ),
-        height=voices.height(packets),
+        height=voices.height(packets, decisions),
         key="timeline",
-        alt="Speech of both voices, decisions and packet troubles over the call",
+        alt="Speech of both voices, decisions, packet troubles and the agent's bit rate over the call",
     )
 
 
@@ -207,23 +221,19 @@ def _waterfall(falls: Records) -> None:
 
 
 def _errors(call: dict[str, Any], errors: Records) -> None:
-    st.markdown("#### Turn-taking errors")
-    if not errors:
-        st.caption("None found.")
-        return
-    st.dataframe(
-        [
-            {
-                "at": round((row["at_ns"] - call["began_ns"]) / 1e9, 2),
-                "turn": row["turn_id"],
-                "kind": words.kind(row["kind"]),
-                "evidence": row["evidence"],
-                "side": row["side"],
-            }
-            for row in reversed(errors)
-        ],
-        hide_index=True,
-        column_config={
+    listing(
+        "Turn-taking errors",
+        list(reversed(errors)),
+        lambda row: {
+            "at": round((row["at_ns"] - call["began_ns"]) / 1e9, 2),
+            "turn": row["turn_id"],
+            "kind": words.kind(row["kind"]),
+            "evidence": row["evidence"],
+            "side": row["side"],
+        },
+        caption=f"n = {len(errors)} of both sides, in order of time; at: seconds since the call began.",
+        nothing="None found.",
+        columns={
             "at": st.column_config.NumberColumn("at s", format="%.2f", width="small"),
             "turn": st.column_config.NumberColumn(width="small"),
             "evidence": st.column_config.TextColumn(width="large"),
@@ -233,25 +243,20 @@ def _errors(call: dict[str, Any], errors: Records) -> None:
 
 
 def _legs(around: dict[str, Any]) -> None:
-    st.markdown("#### Round trips by leg")
-    legs = ask("legs", **around).records()
-    if not legs:
-        st.caption("None was measured in this call.")
-        return
-    st.dataframe(
-        [
-            {
-                "leg": words.leg(row["leg"]),
-                "method": row["method"],
-                "n": row["samples"],
-                "min": words.ms(row["rtt_min_ms"]),
-                "p50": words.ms(row["rtt_p50_ms"]),
-                "p95": words.ms(row["rtt_p95_ms"]),
-                "max": words.ms(row["rtt_max_ms"]),
-            }
-            for row in legs
-        ],
-        hide_index=True,
+    listing(
+        "Round trips by leg",
+        ask("legs", **around).records(),
+        lambda row: {
+            "leg": words.leg(row["leg"]),
+            "method": row["method"],
+            "n": row["samples"],
+            "min": words.ms(row["rtt_min_ms"]),
+            "p50": words.ms(row["rtt_p50_ms"]),
+            "p95": words.ms(row["rtt_p95_ms"]),
+            "max": words.ms(row["rtt_max_ms"]),
+        },
+        caption="Client ⇄ edge ⇄ transceiver, as the edge and the transceiver measured it; n round trips each.",
+        nothing="None was measured in this call.",
     )
 
 
@@ -285,7 +290,23 @@ def _levels(call: dict[str, Any], around: dict[str, Any]) -> None:
     st.caption("From the levels that packets carry in the clear (RFC 6464); silent is -60 dBov or below.")
 
 
-def _details(session: str, call: dict[str, Any], streams: Records) -> None:
+def _details(session: str, call: dict[str, Any], streams: Records, decisions: Records) -> None:
+    with st.expander("Decisions of the sender: how the agent's voice was sent, and why"):
+        st.dataframe(
+            [
+                {
+                    "at s": round((row["observed_ns"] - call["began_ns"]) / 1e9, 2),
+                    "change": sender.change(row),
+                    "because": sender.why(row),
+                    "bit rate": words.kilobits(row["bitrate_bps"]),
+                    "redundancy": f"for {row['expected_loss_percent']} % loss" if row["fec"] else "off",
+                    "packet": words.ms(row["ptime_ms"]),
+                }
+                for row in decisions
+            ],
+            hide_index=True,
+            key="sender",
+        )
     with st.expander("Streams: packets and loss at each tap"):
         st.dataframe(
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from clickhouse_connect.driver.client import Client
 
 from collector.migrate import migrate
 from eventlog.schema import FACTS
+from voice.sender import Decision, Report, Sender
 
 T0_NS = int(datetime(2026, 3, 2, 10, 0, tzinfo=UTC).timestamp()) * 1_000_000_000
 """Ten o'clock on a Monday, when the hand-made calls begin."""
@@ -219,6 +221,21 @@ def _one_turn(call: Call, region: Region, turn: int, now: float, rng: random.Ran
     elif fate > 0.9:  # the user speaks over the agent, which does not hear
         call.user(turn + 100, onset + 1300, onset + 2200)
     return end + rng.uniform(400, 1600)
+
+
+def sent(call: Call, seconds: int) -> list[Decision]:
+    """Add what the sender decides on a report a second, of which ten are poor; give its decisions."""
+    sender = Sender()
+    decisions: list[Decision] = []
+    for second in range(1, seconds):
+        poor = 10 <= second < 20
+        report = Report(call.at(second * 1_000), 0.2 if poor else 0.0, None if second < 5 else 40.0 + 200.0 * poor, 1.0)
+        decision = sender.report(report)
+        if decision is not None:
+            payload = json.dumps(decision.as_fact()).encode()
+            call.add("input", second * 1_000, mono_ns=0, sequence=len(decisions) + 1, kind="sender", payload=payload)
+            decisions.append(decision)
+    return decisions
 
 
 def _network(call: Call, region: Region, until: float, rng: random.Random) -> None:

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from analytics import connect, run
 from dashboards import words
 from tests.integration.browser_tools import ARGUMENTS, executable, no_trouble, shows
-from tests.integration.stored_calls import SECOND, T0_NS, Facts, realistic, running_store, writer
+from tests.integration.stored_calls import SECOND, T0_NS, Facts, realistic, running_store, sent, writer
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
 WINDOW = {"from": "2026-03-02T10:00:00", "to": "2026-03-02T10:05:00"}
@@ -30,7 +30,8 @@ WINDOW = {"from": "2026-03-02T10:00:00", "to": "2026-03-02T10:05:00"}
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     with running_store(tmp_path_factory.mktemp("store")) as address:
         facts = Facts()
-        realistic(facts, start_ns=T0_NS + 10 * SECOND, minutes=1, every_s=20)
+        for call in realistic(facts, start_ns=T0_NS + 10 * SECOND, minutes=1, every_s=20):
+            sent(call, seconds=30)
         with contextlib.closing(writer(*address)) as client:
             facts.store(client)
         yield address
@@ -39,10 +40,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]
 @pytest.fixture(scope="module")
 def answers(store: tuple[str, int]) -> dict[str, list[dict[str, Any]]]:
     with contextlib.closing(connect(*store)) as client:
+        sessions = run(client, "sessions", WINDOW | {"errors": True}).records()
         return {
             "overview": run(client, "overview", WINDOW | {"total": True}).records(),
-            "sessions": run(client, "sessions", WINDOW | {"errors": True}).records(),
+            "sessions": sessions,
+            "session_sender": run(client, "session_sender", {"session": sessions[0]["session_id"]}).records(),
         }
+
+
+def sender_line(decisions: list[dict[str, Any]]) -> str:
+    """Of the line about the agent's voice, what needs no sum over time."""
+    rates = [decisions[0]["bitrate_before_bps"], *(row["bitrate_bps"] for row in decisions)]
+    return (
+        f"n = {len(decisions)} changes; bit rate {rates[0] / 1000:.1f} → {rates[-1] / 1000:.1f} kbit/s, lowest "
+        f"{min(rates) / 1000:.1f} kbit/s"
+    )
 
 
 @pytest.fixture
@@ -119,6 +131,14 @@ def test_session_shows_the_numbers_of_the_query(app: AppTest, answers: dict[str,
     assert shown["Packet loss"] == words.percent(call["packet_loss"])
     assert shown["Turn-taking errors"] == words.count(call["errors"])
     assert shown["Duration"] == words.duration(call["duration_ms"])
+    decisions = answers["session_sender"]
+    assert len(decisions) > 2
+    assert any(sender_line(decisions) in caption.value for caption in app.caption)
+    (table,) = (frame.value for frame in app.dataframe if "because" in frame.value.columns)
+    assert list(table["bit rate"]) == [words.kilobits(row["bitrate_bps"]) for row in decisions]
+    for row, said in zip(decisions, table["because"], strict=True):
+        assert f"{words.percent(row['lost'], 1)} lost" in said
+        assert f"round trip {words.ms(row['rtt_ms'])}" in said
 
 
 @pytest.mark.parametrize(
@@ -217,6 +237,7 @@ def test_session_in_a_browser(page: Page, dashboard: str, answers: dict[str, lis
     shows(page, "Response latency worst", words.ms(call["latency_max_ms"]))
     shows(page, "Packet loss", words.percent(call["packet_loss"]))
     shows(page, "Turn-taking errors", words.count(call["errors"]))
+    expect(page.get_by_text(sender_line(answers["session_sender"]))).to_be_visible()
     for key in ("timeline", "waterfall"):
         expect(page.locator(f".st-key-{key} canvas").first).to_be_attached()
     no_trouble(page)

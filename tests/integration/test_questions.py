@@ -252,6 +252,14 @@ def test_one_session(client: Client, calls: Calls) -> None:
     assert run(client, "session", {"session": "019cae00-0000-7000-8000-0000000fffff"}).rows == []
 
 
+def test_a_call_has_the_same_turns_by_itself_as_in_the_list(client: Client) -> None:
+    listed = run(client, "sessions", SPAN).records()
+    assert len(listed) > 10
+    for row in listed:
+        (alone,) = run(client, "session", {"session": row["session_id"]}).records()
+        assert alone["turns"] == row["turns"], row["session_id"]
+
+
 def test_lanes(client: Client, calls: Calls) -> None:
     call = calls.by_name["backchannel"]
     rows = run(client, "session_lanes", {"session": call.id}).records()

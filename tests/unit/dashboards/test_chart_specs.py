@@ -7,8 +7,9 @@ import pytest
 
 from analytics import ERROR_KINDS
 from dashboards import state, words
-from dashboards.charts import errors, series, voices, waterfall
+from dashboards.charts import errors, sender, series, voices, waterfall
 from dashboards.charts.parts import PALETTE, colours
+from eventlog.schema import TURN_KINDS
 
 S = 1_000_000_000
 
@@ -56,7 +57,7 @@ def test_voices_and_packets_share_one_time_axis() -> None:
     ]
     facts = [{"kind": "endpoint_decided", "at_ns": 12 * S + S // 2, "turn_id": 1}]
     troubles = [packet(11.5, lost=2), packet(12, lost=-1, reordered=1)]
-    chart = voices.timeline(10 * S, 18 * S, lanes, facts, [], troubles)
+    chart = voices.timeline(10 * S, 18 * S, lanes=lanes, facts=facts, errors=[], packets=troubles, decisions=[])
     by_name = {line["name"]: line for line in chart["series"]}
     assert by_name["user speaks"]["data"] == [[1.0, "user"], [2.0, "user"], [None, "user"]]
     assert by_name["agent speaks"]["data"][1] == [8.0, "agent"]  # still speaking: to the end of what is known
@@ -65,6 +66,64 @@ def test_voices_and_packets_share_one_time_axis() -> None:
     assert by_name["reordered"]["data"] == [[2.0, "edge ↑", 1]]
     assert [axis["max"] for axis in chart["xAxis"]] == [8, 8]
     assert chart["dataZoom"][0]["xAxisIndex"] == [0, 1]
+
+
+def test_every_kind_of_fact_is_on_the_chart() -> None:
+    assert set(TURN_KINDS) == set(voices.MARKS) | voices.INTERVALS
+    assert not set(voices.MARKS) & voices.INTERVALS
+    facts = [{"kind": kind, "at_ns": S, "turn_id": 1} for kind in voices.MARKS]
+    chart = voices.timeline(0, 2 * S, lanes=[], facts=facts, errors=[], packets=[], decisions=[])
+    drawn = {line["name"] for line in chart["series"] if line["data"]}
+    assert drawn == {words.kind(kind) for kind in voices.MARKS}
+
+
+def decision(at_s: float, bitrates: tuple[int, int], fec: tuple[bool, bool], **columns: Any) -> dict[str, Any]:
+    return {
+        "observed_ns": round(at_s * S),
+        "lost": 0.25,
+        "smoothed_loss": 0.125,
+        "rtt_ms": 240.0,
+        "best_rtt_ms": None,
+        "queued": True,
+        "bitrate_before_bps": bitrates[0],
+        "bitrate_bps": bitrates[1],
+        "fec_before": fec[0],
+        "fec": fec[1],
+        "expected_loss_before_percent": 5,
+        "expected_loss_percent": 5,
+        "ptime_before_ms": 20,
+        "ptime_ms": 20,
+    } | columns
+
+
+def test_the_senders_decisions_lie_on_the_same_time_axis() -> None:
+    decisions = [
+        decision(12, (32_000, 28_800), (True, True), expected_loss_percent=20),
+        decision(16, (28_800, 28_800), (True, False), ptime_ms=40),
+    ]
+    chart = voices.timeline(10 * S, 20 * S, lanes=[], facts=[], errors=[], packets=[], decisions=decisions)
+    by_name = {line["name"]: line for line in chart["series"]}
+    rate, fec, marks = (by_name[name] for name in ("bit rate", "with redundancy (FEC)", "sending changed"))
+    assert rate["data"] == [[0, 32.0], [2.0, 32.0], [2.0, 28.8], [6.0, 28.8], [6.0, 28.8], [10.0, 28.8]]
+    assert fec["data"] == [[0, 32.0], [2.0, 32.0], [None, 32.0], [2.0, 28.8], [6.0, 28.8], [None, 28.8]]
+    why = "client reported 25.0 % lost (12.5 % smoothed), round trip 240 ms (best —), a queue stood"
+    assert marks["data"] == [
+        [2.0, 28.8, "bit rate 32.0 → 28.8 kbit/s, redundancy for 5 % → 20 % loss", why],
+        [6.0, 28.8, "redundancy off, packets of 20 → 40 ms", why],
+    ]
+    assert [axis["max"] for axis in chart["xAxis"]] == [10, 10, 10]
+    assert {rate["xAxisIndex"], fec["xAxisIndex"], marks["xAxisIndex"]} == {2}
+    assert chart["dataZoom"][0]["xAxisIndex"] == [0, 1, 2]
+    assert sender.summary(10 * S, 20 * S, decisions) == (
+        "Agent's voice: n = 2 changes; bit rate 32.0 → 28.8 kbit/s, lowest 28.8 kbit/s; redundancy (FEC) 60 % of the "
+        "time; packets of 20, 40 ms."
+    )
+
+
+def test_without_a_decision_nothing_is_made_up() -> None:
+    chart = voices.timeline(0, S, lanes=[], facts=[], errors=[], packets=[], decisions=[])
+    assert len(chart["grid"]) == len(chart["xAxis"]) == 2
+    assert "changed nothing" in sender.summary(0, S, [])
 
 
 def test_what_was_not_measured_is_a_gap_in_the_waterfall() -> None:
@@ -79,7 +138,7 @@ def test_what_was_not_measured_is_a_gap_in_the_waterfall() -> None:
 def test_specs_are_json() -> None:
     charts = [
         series.latency([slice_of("eu", 0)], "#0", None),
-        voices.timeline(0, S, [], [], [], []),
+        voices.timeline(0, S, lanes=[], facts=[], errors=[], packets=[], decisions=[]),
         waterfall.bars([]),
         errors.by_kind([]),
     ]
