@@ -3,8 +3,9 @@
 Both load the same million packets into the same tables of one embedded store, rollups on, merges off while timed. The
 collector's CPU seconds are its own and the store's; the limit's are the store's and those of the client that told it.
 The log is a real Kafka broker (`--log sqlite` for the file), whose CPU is not counted. Afterwards everything is merged,
-and the bytes on disk are counted; `--demo-log FILE` counts them for the packets of a demo's log, too. Last, freshness:
-from a packet's capture until a query counts it, while packets come at half the speed that was measured.
+and the bytes on disk are counted; `--demo-log FILE` counts those of the packets of a demo's log, too. Last, freshness:
+from a packet's capture until a query counts it, while packets come at half the speed that was measured. `--bytes-only`
+loads once and measures no time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 from clickhouse_connect.driver.client import Client
 
 from bench.facts import START_NS, packets, record
-from bench.harness import Work, arguments, report, rounds
+from bench.harness import Median, Work, arguments, report, rounds
+from bench.stored import POLL_S, TABLES, bytes_by_column, bytes_by_table
 from collector import Collector, CollectorConfig, migrate, store_clients
 from eventlog.cloudevents import headers
 from eventlog.codec import encode
@@ -40,8 +42,6 @@ SESSIONS = 20
 FLUSH_S = 0.25
 """An emitter's default."""
 FRESH_S = 12.0
-POLL_S = 0.02
-TABLES = ("packets", "packets_1s", "packets_1m", "region_1s", "region_1m")
 STORED = "SELECT count(), (SELECT sum(packets) FROM sidetone.region_1m) FROM sidetone.packets"
 COLUMNS = ", ".join(PACKET.schema.names)
 
@@ -177,22 +177,8 @@ class Contest:
                 waited.append(now - sent[len(waited)][0])
             await asyncio.sleep(POLL_S)
 
-    def _merge(self, table: str) -> None:
-        """Merge all parts of each partition into one; a merge in the background may be in the way for a while."""
-        more = (
-            "SELECT count() - uniqExact(partition_id) FROM system.parts "
-            f"WHERE database = 'sidetone' AND table = '{table}' AND active"
-        )
-        self._client.command(f"OPTIMIZE TABLE sidetone.{table} FINAL")
-        while self._client.command(more):
-            time.sleep(POLL_S)
-            self._client.command(f"OPTIMIZE TABLE sidetone.{table} FINAL")
-
-    def demo_bytes_per_fact(self, path: Path) -> dict[str, float]:
-        """Compressed bytes per packet of a demo's log, once everything is merged.
-
-        Without what a part takes however small it is (indexes, checksums, statistics), which so few rows do not carry.
-        """
+    def load_demo(self, path: Path) -> None:
+        """Have a demo's packets in the store instead."""
         self._truncate()
 
         async def load() -> None:
@@ -203,23 +189,24 @@ class Contest:
 
         asyncio.run(load())
         self.rows = int(str(self._client.command("SELECT count() FROM sidetone.packets")))
-        return self.bytes_per_fact("data_compressed_bytes")
+
+    def stored(self, name: str) -> dict[str, object]:
+        """Return the bytes per packet of what is in the store; `name` says what that is."""
+        on_disk = bytes_by_table(self._client, self.rows, "bytes_on_disk")
+        data = bytes_by_table(self._client, self.rows, "data_compressed_bytes")
+        return {
+            f"{name}_facts": self.rows,
+            f"{name}_bytes_per_fact_on_disk_with_rollups": sum(on_disk.values()),
+            f"{name}_bytes_per_fact_on_disk_by_table": on_disk,
+            # Without indexes, checksums and statistics, which so few rows as a demo's do not carry.
+            f"{name}_bytes_per_fact_compressed_with_rollups": sum(data.values()),
+            f"{name}_bytes_per_fact_compressed_by_table": data,
+            f"{name}_bytes_per_fact_compressed_by_column_of_packets": bytes_by_column(self._client, self.rows),
+        }
 
     def _truncate(self) -> None:
         for table in TABLES:
             self._client.command(f"TRUNCATE TABLE sidetone.{table}")
-
-    def bytes_per_fact(self, measure: str = "bytes_on_disk") -> dict[str, float]:
-        """Bytes per packet, once everything is merged."""
-        self._client.command("SYSTEM START MERGES")
-        sizes = {}
-        for table in TABLES:
-            self._merge(table)
-            size = self._client.command(
-                f"SELECT sum({measure}) FROM system.parts WHERE database = 'sidetone' AND table = '{table}' AND active"
-            )
-            sizes[table] = int(str(size)) / self.rows
-        return sizes
 
 
 @contextmanager
@@ -233,11 +220,35 @@ def opener(kind: str, folder: Path) -> Iterator[Callable[[], EventLog]]:
         yield lambda: KafkaEventLog(KafkaConnection(broker.bootstrap), topics)
 
 
+def speeds(log: str, contest: Contest, found: dict[str, Median], fresh: list[float]) -> dict[str, object]:
+    """Return what the rounds and the wait for packets came to."""
+    ours, limit = found["collector"], found["limit"]
+    return {
+        "log": log,
+        "facts_per_core_second": ours.per_cpu_s,
+        "limit_facts_per_core_second": limit.per_cpu_s,
+        "ratio_to_limit": ours.per_cpu_s / limit.per_cpu_s,
+        "facts_per_second": ours.per_s,
+        "limit_facts_per_second": limit.per_s,
+        "collector_cpu_s": ours.detail["own_cpu_s"],
+        "store_cpu_s": ours.detail["store_cpu_s"],
+        "limit_cpu_s": limit.cpu_s,
+        "chunk_bytes_per_fact": contest.chunk_bytes / contest.rows,
+        "freshness_facts_per_second": ours.per_s / 2,
+        "freshness_ms": {
+            "p50": float(np.percentile(fresh, 50)),
+            "p99": float(np.percentile(fresh, 99)),
+            "max": max(fresh),
+        },
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--log", choices=["kafka", "sqlite"], default="kafka", help="the log to load from")
     parser.add_argument("--demo-log", type=Path, default=None, help="log.sqlite of a demo, for bytes per real packet")
+    parser.add_argument("--bytes-only", action="store_true", help="load once, and count bytes only")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as name,
@@ -245,39 +256,18 @@ def main() -> None:
         opener(options.log, Path(name)) as open_log,
     ):
         contest = Contest(Path(name), store, open_log)
-        found = rounds({"collector": contest.collector, "limit": contest.limit}, options.rounds)
-        facts, sizes = contest.rows, contest.bytes_per_fact()
-        fresh = contest.freshness(found["collector"].per_s / 2)
-        demo = contest.demo_bytes_per_fact(options.demo_log) if options.demo_log else {}
-        demo_facts = contest.rows if demo else 0
-    ours, limit = found["collector"], found["limit"]
-    report(
-        {
-            "log": options.log,
-            "facts_per_core_second": ours.per_cpu_s,
-            "limit_facts_per_core_second": limit.per_cpu_s,
-            "ratio_to_limit": ours.per_cpu_s / limit.per_cpu_s,
-            "facts_per_second": ours.per_s,
-            "limit_facts_per_second": limit.per_s,
-            "collector_cpu_s": ours.detail["own_cpu_s"],
-            "store_cpu_s": ours.detail["store_cpu_s"],
-            "limit_cpu_s": limit.cpu_s,
-            "facts": facts,
-            "bytes_per_fact": sum(sizes.values()),
-            "bytes_per_fact_by_table": sizes,
-            "demo_facts": demo_facts,
-            "bytes_per_demo_fact": sum(demo.values()) if demo else None,
-            "bytes_per_demo_fact_by_table": demo,
-            "chunk_bytes_per_fact": contest.chunk_bytes / facts,
-            "freshness_facts_per_second": ours.per_s / 2,
-            "freshness_ms": {
-                "p50": float(np.percentile(fresh, 50)),
-                "p99": float(np.percentile(fresh, 99)),
-                "max": max(fresh),
-            },
-        },
-        options.json,
-    )
+        if options.bytes_only:
+            contest.collector()
+            result = contest.stored("synthetic")
+        else:
+            found = rounds({"collector": contest.collector, "limit": contest.limit}, options.rounds)
+            stored = contest.stored("synthetic")
+            fresh = contest.freshness(found["collector"].per_s / 2)
+            result = speeds(options.log, contest, found, fresh) | stored
+        if options.demo_log:
+            contest.load_demo(options.demo_log)
+            result |= contest.stored("demo")
+    report(result, options.json)
 
 
 if __name__ == "__main__":

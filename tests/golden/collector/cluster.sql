@@ -615,3 +615,6 @@ FROM sidetone.packets_local AS f
 GROUP BY region, tap, second;
 
 RENAME TABLE sidetone.region_1s_mv TO sidetone.region_1s_mv_renamed, sidetone.region_1s_mv_renamed TO sidetone.region_1s_mv ON CLUSTER 'facts';
+
+ALTER TABLE sidetone.region_1s_local ON CLUSTER 'facts'
+    MODIFY COLUMN transit_abs_us_dd AggregateFunction(quantilesDD(0.01, 0.5, 0.9, 0.95, 0.99), UInt32) CODEC(ZSTD(9));
