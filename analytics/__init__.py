@@ -6,11 +6,12 @@ rows. `catalogue` says what each metric means and `api` serves it all as JSON.
 """
 
 from analytics.answer import Answer, Column
-from analytics.catalogue import CATALOGUE, ERROR_KINDS, Metric
+from analytics.catalogue import CATALOGUE, Metric
 from analytics.errors import BadParameterError, QuestionError, StoreUnavailableError, UnknownQuestionError
 from analytics.pool import Pool
 from analytics.question import Parameter, Question, questions
 from analytics.store import connect, run
+from voice.errors import TURN_ERRORS as ERROR_KINDS
 
 __all__ = [
     "CATALOGUE",

@@ -268,14 +268,3 @@ _METRICS: Final = (
 )
 
 CATALOGUE: Final[dict[str, Metric]] = {metric.name: metric for metric in _METRICS}
-ERROR_KINDS: Final = (
-    "agent_cut_user",
-    "late_response",
-    "missed_response",
-    "false_barge_in",
-    "missed_barge_in",
-    "slow_yield",
-    "talk_over",
-    "dead_air",
-    "abandoned",
-)

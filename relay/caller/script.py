@@ -11,19 +11,6 @@ INTERRUPTIONS: Final = "interrupt_*"
 BACKCHANNELS: Final = "backchannel_*"
 FILLERS: Final = "filler_*"
 
-ERRORS: Final = (
-    "agent_cut_user",
-    "late_response",
-    "missed_response",
-    "false_barge_in",
-    "missed_barge_in",
-    "slow_yield",
-    "talk_over",
-    "dead_air",
-    "abandoned",
-)
-"""Turn-taking errors that a script may expect; the platform's own names for them."""
-
 
 class ScriptError(Exception):
     """A script that cannot be run; the message says where and why."""
@@ -148,7 +135,7 @@ class Expected:
 
     Attributes:
         turn: number of the caller's utterance, from 1, at or after which it happens.
-        error: one of `ERRORS`.
+        error: one of `voice.errors.TURN_ERRORS`.
 
     """
 

@@ -16,7 +16,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from relay.caller import script as steps
-from relay.caller.script import ERRORS, Expected, Piece, Recording, Script, ScriptError, Silence, Speech, Step, Text
+from relay.caller.script import Expected, Piece, Recording, Script, ScriptError, Silence, Speech, Step, Text
+from voice.errors import TURN_ERRORS
 from voice.netem import PROFILES
 
 BYTES_MAX: Final = 65_536
@@ -191,8 +192,8 @@ class _Reader:
         if turn < 1 or turn != int(turn):
             raise self._wrong(given["turn"], "`turn` counts the caller's utterances, from 1")
         error = self._text(given["error"], "error", TITLE_CHARS_MAX)
-        if error not in ERRORS:
-            raise self._wrong(given["error"], f"there is no error {error!r}; there are {', '.join(ERRORS)}")
+        if error not in TURN_ERRORS:
+            raise self._wrong(given["error"], f"there is no error {error!r}; there are {', '.join(TURN_ERRORS)}")
         return Expected(int(turn), error)
 
     def _agent(self, node: Node) -> dict[str, float]:

@@ -55,20 +55,29 @@ def test_name_that_becomes_known_is_waited_for(names: Names) -> None:
     starting.join()
 
 
+Places = dict[str, tuple[str, int]]
+
+
+def first_move(places: Places, known: Places) -> list[Places]:
+    """Follow until something is told, and return that."""
+    told: list[Places] = []
+    stop = threading.Event()
+
+    def moved(now: Places) -> None:
+        told.append(now)
+        stop.set()
+
+    addresses.follow(places, known, moved, stop, every_s=0.001)
+    return told
+
+
 def test_one_unknown_name_does_not_keep_the_others_from_work_and_is_told_when_it_comes(names: Names) -> None:
     places = {"a": ("edge-a", 1), "b": ("edge-b", 2)}
     names.known = {"edge-a": "10.0.0.1"}
     known = addresses.resolve_all(places, "SIDETONE_EDGES", wait_s=0)
     assert known == {"a": ("10.0.0.1", 1)}
     names.known["edge-b"] = "10.0.0.2"
-    told: list[dict[str, tuple[str, int]]] = []
-    stop = threading.Event()
-
-    def moved(now: dict[str, tuple[str, int]]) -> None:
-        told.append(now)
-        stop.set()
-
-    addresses.follow(places, known, moved, stop, every_s=0.001)
+    told = first_move(places, known)
     assert told == [{"a": ("10.0.0.1", 1), "b": ("10.0.0.2", 2)}]
 
 
@@ -78,14 +87,7 @@ def test_moved_host_is_told_and_a_forgotten_name_keeps_its_address(names: Names)
     known = addresses.resolve_all(places, "SIDETONE_EDGES")
     del names.known["edge-b"]
     names.known["edge-a"] = "10.0.0.9"
-    told: list[dict[str, tuple[str, int]]] = []
-    stop = threading.Event()
-
-    def moved(now: dict[str, tuple[str, int]]) -> None:
-        told.append(now)
-        stop.set()
-
-    addresses.follow(places, known, moved, stop, every_s=0.001)
+    told = first_move(places, known)
     assert told == [{"a": ("10.0.0.9", 1), "b": ("10.0.0.2", 2), "c": ("192.0.2.9", 3)}]
 
 
