@@ -118,9 +118,10 @@ def run_edge(settings: Settings, name: str) -> None:
         from sidetone.edge_workers import run_workers  # noqa: PLC0415 - knows this module
 
         return run_workers(settings, name, places)
-    from eventlog.lean import without_pandas  # noqa: PLC0415
+    from eventlog.lean import steady_memory, without_pandas  # noqa: PLC0415
 
     without_pandas()
+    steady_memory()
     yield_to_voice()
     mine = settings.edge(name)
     transceivers = transceivers_of(settings)

@@ -24,7 +24,7 @@ from typing import Any, Final
 import structlog
 
 from eventlog.emitter import Emitter
-from eventlog.lean import without_pandas
+from eventlog.lean import steady_memory, without_pandas
 from relay.edge import Edge, wire
 from relay.edge.flush import warm_up
 from relay.edge.workers import Sockets
@@ -41,6 +41,7 @@ def main(name: str) -> None:
     settings = load()
     process.configure_logging(settings.log_format)
     without_pandas()
+    steady_memory()
     yield_to_voice()
     stop = process.stop_event()
     control = socket.socket(fileno=sys.stdin.fileno())

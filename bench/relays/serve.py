@@ -18,7 +18,7 @@ import structlog
 
 from bench.relays.load import BUFFER_BYTES, LOOPBACK, Address
 from eventlog.emitter import Emitter
-from eventlog.lean import without_pandas
+from eventlog.lean import steady_memory, without_pandas
 from eventlog.sqlite import SqliteEventLog
 from relay.edge import Edge, EdgeConfig
 from relay.encap import DOWN_BYTES, derive, up_header
@@ -32,6 +32,7 @@ def edge(control: Connection, transceiver: Address, folder: str, settings: Mappi
     """Be an edge, until the other end of `control` closes; answers every message with its counters."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     without_pandas()
+    steady_memory()
     sys.setswitchinterval(0.0005)
     with ExitStack() as ending:
         log = Path(folder) / f"{secrets.token_hex(4)}.sqlite"
