@@ -103,8 +103,8 @@ class Edge:
             self._public.close()
             raise
         warm_up(config)
-        header_key = derive(next(iter(config.keys.values())))
-        self._flows = FlowTable(limits, header_key)
+        header_keys = [derive(key) for key in config.keys.values()]
+        self._flows = FlowTable(limits, header_keys[0])
         self._capture = Capture(limits.rows)
         self._router = Router(config, self._flows, self._capture)
         self._flusher = Flusher(config, self._capture, self._flows.owners, emitter, self._router.keeps)
@@ -115,7 +115,7 @@ class Edge:
         self._map: FlowMap | None = None
         self._saved = (0, 0)  # changes of the flow table, and when (monotonic)
         if config.flow_map is not None:
-            self._map = FlowMap(config.flow_map, header_key, config.worker)
+            self._map = FlowMap(config.flow_map, header_keys, config.worker)
             self._restore(self._map)
         self._chores: list[Iterator[None]] = []
         self._next_flush_ns = self._next_sweep_ns = 0

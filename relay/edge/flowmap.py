@@ -13,7 +13,7 @@ import os
 import queue
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -56,8 +56,8 @@ def record(flow: Flow) -> bytes | None:
     )
 
 
-def decode(data: bytes, key: bytes) -> tuple[int, list[Entry]]:
-    """Return when a file was written (UTC ns) and what it says.
+def decode(data: bytes, keys: Sequence[bytes]) -> tuple[int, list[Entry]]:
+    """Return when a file was written (UTC ns), signed with any of these keys, and what it says.
 
     Raises:
         FlowMapError: it is damaged, of another version, or signed with another key.
@@ -69,7 +69,7 @@ def decode(data: bytes, key: bytes) -> tuple[int, list[Entry]]:
     magic, saved_ns = _HEAD.unpack_from(body)
     if magic != _MAGIC:
         raise FlowMapError("it is of another version, or no flow map")
-    if not hmac.compare_digest(_mac(body, key), mac):
+    if not any(hmac.compare_digest(_mac(body, key), mac) for key in keys):
         raise FlowMapError("its MAC is wrong: it is damaged, or of another ufrag key")
     return saved_ns, [_entry(*fields) for fields in _RECORD.iter_unpack(body[_HEAD.size :])]
 
@@ -77,10 +77,10 @@ def decode(data: bytes, key: bytes) -> tuple[int, list[Entry]]:
 class FlowMap:
     """The file. `save` belongs to the loop; a thread of its own does the writing, so that no disk delays voice."""
 
-    def __init__(self, path: Path, key: bytes, worker: int = 0) -> None:
+    def __init__(self, path: Path, keys: Sequence[bytes], worker: int = 0) -> None:
         self._edge = path
         self._path = path.with_name(f"{path.name}+{worker}") if worker else path
-        self._key = key
+        self._keys = tuple(keys)  # the first signs: an edge that learnt a new one believes its map of before
         self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="flow-map", daemon=True)
         self._thread.start()
@@ -93,7 +93,7 @@ class FlowMap:
         found = []
         for path in (self._edge, *self._edge.parent.glob(f"{self._edge.name}+*[0-9]")):
             try:
-                found.append(decode(path.read_bytes(), self._key))
+                found.append(decode(path.read_bytes(), self._keys))
             except FileNotFoundError:
                 pass
             except (OSError, FlowMapError) as error:
@@ -113,7 +113,7 @@ class FlowMap:
                 records.append(made)
             if n % _SLICE == 0:
                 yield
-        self._to_write.put(encode(records, now_ns, self._key))
+        self._to_write.put(encode(records, now_ns, self._keys[0]))
 
     def close(self) -> None:
         """Write what was handed over last, and stop."""

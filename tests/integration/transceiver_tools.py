@@ -145,22 +145,27 @@ class World:
         await asyncio.to_thread(self.emitter.close)
 
     async def facts(self, name: str, session_id: uuid.UUID | None = None) -> list[dict[str, Any]]:
-        """All facts of a type, of one session or all, in order of observation. Only after `stop`."""
-        log = SqliteEventLog(self.path)
-        where = TopicPartition(FACTS[name].topic, 0)
-        rows: list[dict[str, Any]] = []
-        offset, end = await log.bounds(where)
-        while offset < end:
-            for message in await log.read(where, offset, max_bytes=1 << 24):
-                batch = open_chunk(message)[2]
-                for column in [c for c in ("observed_ns", "at_ns", "client_ns") if c in batch.schema.names]:
-                    at = batch.schema.get_field_index(column)
-                    batch = batch.set_column(at, column, batch.column(at).cast("int64"))
-                rows += batch.to_pylist()
-                offset = message.offset + 1
-        await log.aclose()
-        mine = rows if session_id is None else [row for row in rows if row["session_id"] == session_id.bytes]
-        return sorted(mine, key=lambda row: row["observed_ns"])
+        """Facts, as `facts_in`. Only after `stop`."""
+        return await facts_in(self.path, name, session_id)
+
+
+async def facts_in(path: Path, name: str, session_id: uuid.UUID | None = None) -> list[dict[str, Any]]:
+    """All facts of a type in a log, of one session or all, in order of observation."""
+    log = SqliteEventLog(path)
+    where = TopicPartition(FACTS[name].topic, 0)
+    rows: list[dict[str, Any]] = []
+    offset, end = await log.bounds(where)
+    while offset < end:
+        for message in await log.read(where, offset, max_bytes=1 << 24):
+            batch = open_chunk(message)[2]
+            for column in [c for c in ("observed_ns", "at_ns", "client_ns") if c in batch.schema.names]:
+                at = batch.schema.get_field_index(column)
+                batch = batch.set_column(at, column, batch.column(at).cast("int64"))
+            rows += batch.to_pylist()
+            offset = message.offset + 1
+    await log.aclose()
+    mine = rows if session_id is None else [row for row in rows if row["session_id"] == session_id.bytes]
+    return sorted(mine, key=lambda row: row["observed_ns"])
 
 
 @asynccontextmanager
