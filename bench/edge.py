@@ -3,7 +3,8 @@
 In the same run: its portable way, the least that an asyncio relay can do, the least that C can do (built when there is
 a compiler), and coturn relaying channel data (when it is installed). Each is a process of its own under the same
 saturating load; the CPU of the whole process counts, with facts on also that of making chunks and writing them to a
-SQLite log. `--delay`, `--soak` and `--overload` measure the edge alone.
+SQLite log. With `--speech` packets are as large as speech makes them, one not as the next; else all are of one size.
+`--delay`, `--soak` and `--overload` measure the edge alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bench import harness
 from bench.relays import alone, contenders, serve
 from bench.relays.contenders import Contender, Unavailable
 from bench.relays.load import BURST, CLIENTS, PACKET_BYTES
+from bench.relays.sizes import speech_bytes
 from relay.edge import Limits
 
 PACKETS: Final = 200 * BURST
@@ -43,9 +45,10 @@ def _runner(contender: Contender, packets: int, *, facts: bool) -> Callable[[], 
     return run
 
 
-def compare(rounds: int) -> dict[str, object]:
-    """Run all contenders, interleaved; return medians and ratios."""
+def compare(rounds: int, *, speech: bool = False) -> dict[str, object]:
+    """Run all contenders, interleaved; return medians and ratios. With `speech` sizes vary, as coturn's load cannot."""
     missing: dict[str, str] = {}
+    sizes = speech_bytes(2 * BURST) if speech else [PACKET_BYTES]
     with ExitStack() as ending:
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="sidetone-bench-"))
         runners = {}
@@ -62,8 +65,14 @@ def compare(rounds: int) -> dict[str, object]:
             ("coturn", SLOW_PACKETS, lambda: contenders.coturn(ending, folder)),
         )
         for name, packets, start in starts:
+            if speech and name == "coturn":
+                missing[name] = "packets of one size: how long they are is in the channel header, made once"
+                continue
             try:
-                runners[name] = _runner(start(), packets, facts=name.endswith("with_facts"))
+                contender = start()
+                if speech:
+                    contender.load.vary(sizes)
+                runners[name] = _runner(contender, packets, facts=name.endswith("with_facts"))
             except Unavailable as what:
                 missing[name] = f"needs {what}"
         medians = harness.rounds(runners, rounds)
@@ -74,7 +83,8 @@ def compare(rounds: int) -> dict[str, object]:
         return speed[mine] / speed[other] if other in speed else None
 
     return {
-        "packet_bytes": PACKET_BYTES,
+        "packet_bytes": sum(sizes) / len(sizes),
+        "packet_sizes": len(set(sizes)),
         "clients": CLIENTS,
         "packets_per_run": PACKETS,
         "rounds": rounds,
@@ -100,6 +110,7 @@ def compare(rounds: int) -> dict[str, object]:
 def main() -> None:
     """Measure what is asked for and print it."""
     parser = harness.arguments(__doc__ or "")
+    parser.add_argument("--speech", action="store_true", help="packets of the sizes that speech has, not all of one")
     parser.add_argument("--delay", action="store_true", help="delay that the edge adds to a packet, at half load")
     parser.add_argument(
         "--soak", type=int, metavar="PACKETS", help="memory before and after so many packets and 50,000 flows"
@@ -113,7 +124,7 @@ def main() -> None:
     elif options.overload:
         result = alone.overload()
     else:
-        result = compare(options.rounds)
+        result = compare(options.rounds, speech=options.speech)
     harness.report(result, options.json)
 
 

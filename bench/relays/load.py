@@ -94,6 +94,11 @@ class Outbox:
             if self._names:
                 header.msg_name, header.msg_namelen = self._names[client], 16
 
+    def resize(self, sizes: Sequence[int]) -> None:
+        """Cut the packets to these sizes, of at most PACKET_BYTES each."""
+        for n, size in enumerate(sizes):
+            self._vectors[n].iov_len = self._at + size
+
     def renew(self, runs: int = RUN) -> None:
         """Number the packets on, by `runs` for each client."""
         numbers = self._sequence + np.tile(np.arange(RUN, dtype=np.int64), CLIENTS)
@@ -203,6 +208,11 @@ class Load:
                 else:
                     self._poll.poll(5)
         return arrived + self.settle()
+
+    def vary(self, sizes: Sequence[int]) -> None:
+        """Send packets of these sizes from now on, BURST for each direction."""
+        self._up.resize(sizes[:BURST])
+        self._down.resize(sizes[BURST:])
 
     def burst(self, runs: int = RUN) -> int:
         """Send `runs` packets of each client each way; return how many the kernel took."""
