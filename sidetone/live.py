@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, Final
 
@@ -46,6 +47,10 @@ def read(endpoint: Endpoint, token: str | None = None) -> Reading:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - see above
             text = answer.read(BYTES_MAX).decode()
+    except urllib.error.HTTPError as error:
+        asked = error.code == HTTPStatus.UNAUTHORIZED
+        said = "asks for its token: set SIDETONE_TOKEN to it" if asked else f"answers with status {error.code}"
+        return Reading(endpoint, monotonic(), trouble=f"{endpoint.url} {said}")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         return Reading(endpoint, monotonic(), trouble=f"does not answer at {endpoint.url}: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from sidetone.endpoints import Endpoint, announced, running
 from sidetone.live import Reading, parse, rates
 from sidetone.settings import Settings
+from tests.integration.role_tools import ready, role
 from tests.integration.stack_tools import command, settings_in
 
 EDGE = Endpoint("edge", "north-1", "north", "http://127.0.0.1:1", os.getpid())
@@ -69,6 +72,21 @@ def test_each_edge_has_its_row_and_drops_are_seen(settings: Settings) -> None:
     assert table.returncode == 0
     assert all(one.name in table.stdout for one in settings.edges[:2])
     assert "unknown_source 7" in table.stdout
+
+
+def test_beyond_loopback_the_token_is_sent_and_asked_for_by_name(tmp_path: Path) -> None:
+    open_to_all = settings_in(tmp_path).model_copy(update={"edge_host": "0.0.0.0", "token": SecretStr("word")})
+    edge = open_to_all.edges[0]
+    with role(open_to_all, "edge", edge.name) as process:
+        asyncio.run(ready(open_to_all, process))
+        (endpoint,) = running([tmp_path])
+        (row,) = json.loads(top(open_to_all, "--json").stdout)["processes"]
+        assert (row["name"], row["trouble"], row["calls"]) == (edge.name, None, 0)
+        elsewhere = settings_in(tmp_path / "other")
+        for token, trouble in ((SecretStr("word"), False), (SecretStr("another"), True), (None, True)):
+            asking = elsewhere.model_copy(update={"token": token})
+            (row,) = json.loads(top(asking, "--json", "--url", endpoint.url).stdout)["processes"]
+            assert ("SIDETONE_TOKEN" in (row["trouble"] or "")) is trouble
 
 
 def test_the_live_view_ends_on_ctrl_c(settings: Settings) -> None:
