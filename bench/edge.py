@@ -28,9 +28,9 @@ PATIENT: Final = Limits(shed_behind_s=3600)  # saturated all the time, and yet a
 SETTLE_S: Final = 1.0  # for the facts of a run to be flushed and logged: their CPU counts
 
 
-def _runner(contender: Contender, packets: int, *, facts: bool) -> Callable[[], harness.Work]:
+def _runner(contender: Contender, packets: int, *, edge: bool, facts: bool) -> Callable[[], harness.Work]:
     def run() -> harness.Work:
-        before = contender.counters().emitted["packet"] if facts else 0
+        before = contender.counters() if edge else None
         cpu, started = contender.cpu_s(), time.perf_counter()
         arrived = contender.load.saturate(packets)
         wall = time.perf_counter() - started
@@ -38,8 +38,12 @@ def _runner(contender: Contender, packets: int, *, facts: bool) -> Callable[[], 
             time.sleep(SETTLE_S)
         cpu = contender.cpu_s() - cpu
         detail = {"lost": float(packets - arrived)}
-        if facts:
-            detail["facts"] = contender.counters().emitted["packet"] - before
+        if before is not None:
+            after = contender.counters()
+            messages = after.messages_up - before.messages_up
+            detail["up_together"] = (after.forwarded_up - before.forwarded_up) / max(1, messages)
+            if facts:
+                detail["facts"] = after.emitted["packet"] - before.emitted["packet"]
         return harness.Work(arrived, wall_s=wall, cpu_s=cpu, detail=detail)
 
     return run
@@ -72,7 +76,9 @@ def compare(rounds: int, *, speech: bool = False) -> dict[str, object]:
                 contender = start()
                 if speech:
                     contender.load.vary(sizes)
-                runners[name] = _runner(contender, packets, facts=name.endswith("with_facts"))
+                runners[name] = _runner(
+                    contender, packets, edge=name.endswith("_facts"), facts=name.endswith("with_facts")
+                )
             except Unavailable as what:
                 missing[name] = f"needs {what}"
         medians = harness.rounds(runners, rounds)
@@ -95,6 +101,9 @@ def compare(rounds: int, *, speech: bool = False) -> dict[str, object]:
             name: median.detail["facts"] / packets_of[name]
             for name, median in medians.items()
             if "facts" in median.detail
+        },
+        "packets_per_message_up": {
+            name: median.detail["up_together"] for name, median in medians.items() if "up_together" in median.detail
         },
         "missing": missing,
         "vs_c": ratio("edge_with_facts", "c"),
