@@ -18,6 +18,8 @@ from relay.tracing import from_environment
 from relay.tracing_export import Traces
 from relay.transceiver import Transceiver
 from tests.integration.otlp_tools import receiver, values
+from tests.integration.role_tools import call, ready, role
+from tests.integration.stack_tools import settings_in
 from tests.integration.transceiver_tools import Client, World, question, until
 
 SCRIPTED = ModelConfig("scripted", think_median_ms=20.0, think_sigma=0.0)
@@ -160,9 +162,9 @@ async def test_trace_that_is_not_sampled_is_not_sent_and_a_malformed_one_is_not_
                 await made.signal(client, traceparent=parent, tracestate="shop=42")
                 await made.over(client)
         assert len(received.named("call")) == 2
-    for call in received.named("call"):
-        assert call.trace_id.hex() != TRACE
-        assert (call.parent_span_id, call.trace_state) == (b"", "")
+    for span in received.named("call"):
+        assert span.trace_id.hex() != TRACE
+        assert (span.parent_span_id, span.trace_state) == (b"", "")
 
 
 async def test_calls_go_on_while_nobody_takes_their_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +222,26 @@ async def test_receiver_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monk
         # It was left behind: the receiver answers only after the end.
         assert received.requests == 0
         assert made.traces.counts.sent == 0
+
+
+async def test_role_sends_what_it_has_before_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in(tmp_path)
+    settings.ufrag_key_bytes()  # made now, so that the roles do not make one each
+    edge = settings.edges[0]
+    with receiver() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")  # ms: nothing is sent but at the end
+        with role(settings, "transceiver") as transceiver, role(settings, "edge", edge.name) as forwarder:
+            await ready(settings, transceiver, forwarder)
+            client, session = await call(settings, edge.region)
+            async with httpx.AsyncClient() as http:
+                url = f"http://{settings.signalling_host}:{settings.signalling_port}/metrics"
+                assert 'sidetone_transceiver_spans_total{fate="sent"} 0.0' in (await http.get(url)).text
+            assert received.spans == []
+        await client.close()
+    (span,) = received.named("call")
+    assert values(span.attributes)["sidetone.session.id"] == str(session)
+    assert values(span.attributes)["sidetone.closed.reason"] == "shutdown"
 
 
 def test_untraced_relay_loads_nothing_and_starts_no_thread() -> None:
