@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import numpy as np
 from aioice import stun
 
 from bench.relays import contenders, serve
-from bench.relays.contenders import Contender
+from bench.relays.contenders import Contender, Unavailable
 from bench.relays.load import BURST, CLIENTS, LOOPBACK, Load, udp
 from relay.edge import Limits
 from relay.ufrag import mint
@@ -34,13 +34,23 @@ def _capacity(edge: Contender) -> float:
 
 
 def delay() -> dict[str, object]:
-    """Measure the time from sending to arrival at half load, and the same without an edge between."""
+    """Measure the time from sending to arrival at half load, and the same without an edge between.
+
+    What the C loop adds at the same load is what the machine and its scheduler add, whoever forwards.
+    """
+    added = {}
     with ExitStack() as ending:
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="sidetone-bench-"))
         edge = contenders.python(ending, folder, serve.edge)
         capacity = _capacity(edge)
         rate = capacity / 2
         through, sent = edge.load.delays_ns(edge.rtp_at, rate, _DELAY_S)
+        added["added_ms"] = through
+        silent = contenders.python(ending, folder, serve.edge, packet_facts=False)
+        added["added_without_facts_ms"], _ = silent.load.delays_ns(silent.rtp_at, rate, _DELAY_S)
+        with suppress(Unavailable):
+            loop = contenders.c_loop(ending, folder)
+            added["added_by_c_ms"], _ = loop.load.delays_ns(loop.rtp_at, rate, _DELAY_S)
         transceiver, clients = ending.enter_context(udp()), [ending.enter_context(udp()) for _ in range(CLIENTS)]
         back = [client.getsockname() for client in clients]
         direct = Load(clients, transceiver, transceiver.getsockname(), [b""] * CLIENTS, [b""] * CLIENTS, back)
@@ -50,7 +60,10 @@ def delay() -> dict[str, object]:
         "capacity_packets_per_s": capacity,
         "offered_packets_per_s": sent / _DELAY_S,
         "direct_ms": {"p50": base / 1e6, "p99": float(np.percentile(straight, 99)) / 1e6},
-        "added_ms": {f"p{p}": (float(np.percentile(through, p)) - base) / 1e6 for p in (50, 99, 99.9)},
+        **{
+            name: {f"p{p}": (float(np.percentile(delays, p)) - base) / 1e6 for p in (50, 99, 99.9)}
+            for name, delays in added.items()
+        },
         "packets": len(through),
     }
 
