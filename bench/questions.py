@@ -22,7 +22,7 @@ from bench.harness import Work, arguments, report, rounds
 from collector.migrate import migrate
 from sidetone.store.process import StoreProcess
 
-START_MS = 1_790_000_000_000
+START_MS = 1_790_000_040_000
 SPAN_S = 3_600
 ROWS = 10_000_000
 SCAN = "SELECT count() FROM sidetone.packets SETTINGS optimize_trivial_count_query = 0"
@@ -31,11 +31,13 @@ SOME_CALL = "SELECT toString(session_id) FROM sidetone.sessions ORDER BY session
 
 def asked(session: str) -> dict[str, dict[str, Any]]:
     """Questions as the pages ask them, with their parameters; `name:variant` asks one in another way."""
-    start = START_MS * 1_000_000
+    start = START_MS * 1_000_000  # a whole minute, as the pages' windows are
     hour = {"from": start, "to": start + SPAN_S * 1_000_000_000}
     return {
         "overview": hour | {"total": True},
-        "overview_series": hour,
+        "overview_series": hour | {"slice_s": 120},
+        "overview:ragged": {"from": start + 20_000_000_000, "to": hour["to"] - 20_000_000_000, "total": True},
+        "overview_series:fine": hour | {"slice_s": 30},
         "sessions": hour | {"errors": True, "limit": 12},
         "legs": hour,
         "silence": hour | {"one_way": True, "limit": 12},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -46,9 +47,16 @@ def ask(name: str, **params: Any) -> Answer:
 
 
 def guarded(show: Callable[[], None]) -> None:
-    """Show part of a page; if the store is away, say so and how to get it back, and leave the rest of the page be."""
+    """Show part of a page; if the store is away, say so and how to get it back, and leave the rest of the page be.
+
+    The first time that an address is shown the page says that it waits; a refresh must not flicker.
+    """
+    address = st.query_params.to_dict()
+    first = st.session_state.get("shown") != address
     try:
-        show()
+        with st.spinner("Asking the store …") if first else contextlib.nullcontext():
+            show()
+        st.session_state["shown"] = address
     except QuestionError as error:
         st.error(str(error), icon=":material/cloud_off:", title="No answer from the store")
         st.button("Try again", icon=":material/refresh:", key=f"retry-{show.__name__}")

@@ -15,7 +15,7 @@ SLICES: Final = {"15m": 30, "1h": 120, "6h": 600, "24h": 1_800, "7d": 14_400}
 """Length of a slice of the charts over time, in seconds."""
 
 DEFAULT_RANGE: Final = "1h"
-_STEP_NS: Final = 5_000_000_000
+_STEP_NS: Final = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Window:
 def relative(range_name: str, now_ns: int) -> Window:
     """Return the window of a named range that ends now.
 
-    It ends on a whole step, so that everyone who looks within it asks the same questions and shares the answers.
+    It ends with the minute that now lies in, so that everyone who looks within it asks the same questions and shares
+    the answers; and on whole minutes, because the ragged edges of a window are summed by the second, at a price.
     """
     name = range_name if range_name in RANGES else DEFAULT_RANGE
     to_ns = (now_ns // _STEP_NS + 1) * _STEP_NS

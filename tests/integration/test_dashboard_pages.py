@@ -20,9 +20,12 @@ from streamlit.testing.v1 import AppTest
 from analytics import connect, run
 from dashboards import words
 from tests.integration.browser_tools import ARGUMENTS, executable, no_trouble, shows
-from tests.integration.stored_calls import SECOND, T0_NS, Facts, realistic, running_store, sent, writer
+from tests.integration.stored_calls import SECOND, T0_NS, Call, Facts, realistic, running_store, sent, writer
 
 APP = Path(__file__).parents[2] / "dashboards" / "app.py"
+THIN = Call(Facts(), 1, "thin", T0_NS + 3_600 * SECOND)
+"""A call an hour later, of which one packet fact in four was kept."""
+
 WINDOW = {"from": "2026-03-02T10:00:00", "to": "2026-03-02T10:05:00"}
 
 
@@ -32,6 +35,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]
         facts = Facts()
         for call in realistic(facts, start_ns=T0_NS + 10 * SECOND, minutes=1, every_s=20):
             sent(call, seconds=30)
+        THIN.facts = facts
+        for seq in range(0, 1_000, 4):
+            THIN.packet("edge_up", seq, 20 * seq, represents=4)
         with contextlib.closing(writer(*address)) as client:
             facts.store(client)
         yield address
@@ -91,6 +97,23 @@ def test_a_region_in_the_address_narrows_the_page(app: AppTest, answers: dict[st
     (region,) = (row for row in answers["overview"] if row["region"] == "ap-south")
     assert figures(app)["Turns"] == words.count(region["turns"])
     assert figures(app)["Packet loss"] == words.percent(region["packet_loss"])
+
+
+def test_where_packet_facts_were_thinned_both_pages_say_so(app: AppTest) -> None:
+    wanted = "packet facts thinned: 25 % kept, counts exact, jitter estimated"
+    app.query_params |= {"from": "2026-03-02T11:00:00", "to": "2026-03-02T11:05:00"}
+    app.run()
+    assert any(wanted in caption.value for caption in app.caption)
+    app.query_params.clear()
+    app.query_params |= WINDOW
+    app.run()
+    assert not any("thinned" in caption.value for caption in app.caption)
+    app.query_params.clear()
+    app.switch_page("views/session.py")
+    app.query_params["session"] = THIN.id
+    app.run()
+    assert not app.exception
+    assert any(wanted in caption.value for caption in app.caption)
 
 
 def test_an_empty_window_says_so(app: AppTest) -> None:
