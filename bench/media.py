@@ -41,6 +41,7 @@ PHASE_NS: Final = 7_000_000
 
 _RATE: Final = 16_000
 _MS: Final = 1_000_000
+_TURN_AFTER_MS: Final = 400.0
 _STALL_AT_MS: Final = 20_000.0
 _STALL: Final = Series(
     step_ms=20.0, extra_ms=(0.0,) * 1000 + tuple(300.0 - 20.0 * step for step in range(15)) + (0.0,) * 4000
@@ -148,8 +149,18 @@ def figures(listener: Listener, stream: Stream, network: Network, packets: list[
         "lost": len(stream.payloads) - len({packet.seq for packet in packets}),
         "delay_added_ms_p50": statistics.median(delays),
         "delay_added_ms_p95": float(np.percentile(delays, 95)),
+        "delay_added_ms_turn": turn_delay_ms(stream, listener) - network.link.delay_ms,
         "delay_added_ms_end": statistics.median(delays[-100:]),
     }
+
+
+def turn_delay_ms(stream: Stream, listener: Listener) -> float:
+    """Delay once a pause has lasted 400 ms, which is when turns are taken: the median over the pieces' ends."""
+    found = []
+    for index in range(len(stream.starts)):
+        pause_ms = (stream.piece(index)[1] - PAUSE_TICKS) * 20.0 + _TURN_AFTER_MS
+        found.append([delay for at_ms, delay in listener.told.delay_ms if at_ms - delay <= pause_ms][-1])
+    return statistics.median(found)
 
 
 def quality(stream: Stream, played: list[Pcm]) -> float:
@@ -213,11 +224,12 @@ def _held_at(delay_ms: float) -> JitterBufferConfig:
 
 def table(found: Mapping[str, Mapping[str, Mapping[str, object]]]) -> str:
     """The figures as a Markdown table, ours / stock in each cell."""
-    names = ("pesq", "concealed", "fec_recovered", "starved", "discarded", "delay_added_ms_p50", "delay_added_ms_p95")
-    lines = ["| network | lost | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+    names = ("pesq", "concealed", "fec_recovered", "starved", "discarded")
+    delays = ("delay_added_ms_p50", "delay_added_ms_p95", "delay_added_ms_turn")
+    lines = ["| network | lost | " + " | ".join(names + delays) + " |", "|---" * (len(names + delays) + 2) + "|"]
     for network, sides in found.items():
         ours, stock = sides["ours"], sides["stock"]
-        cells = [f"{_cell(ours[name])} / {_cell(stock[name])}" for name in names]
+        cells = [f"{_cell(ours[name])} / {_cell(stock[name])}" for name in names + delays]
         lines.append(f"| {network} | {ours['lost']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -43,6 +43,7 @@ int32_t opus_encode(OpusEncoder *encoder, const int16_t *pcm, int frame_samples,
 int opus_encoder_ctl(OpusEncoder *encoder, int request, ...);
 OpusDecoder *opus_decoder_create(int32_t rate, int channels, int *error);
 void opus_decoder_destroy(OpusDecoder *decoder);
+int opus_decoder_get_size(int channels);
 int opus_decode(OpusDecoder *decoder, const unsigned char *data, int32_t bytes, int16_t *pcm, int samples, int fec);
 int opus_packet_get_nb_samples(const unsigned char *data, int32_t bytes, int32_t rate);
 const char *opus_strerror(int error);
@@ -121,6 +122,8 @@ class Decoder:
         self._state = _ffi.gc(state, self._opus.opus_decoder_destroy)
         self._pcm = np.zeros(_DECODED_SAMPLES_MAX, np.int16)
         self._out = _ffi.from_buffer("int16_t[]", self._pcm.data)
+        self._marked = _ffi.new("char[]", self._opus.opus_decoder_get_size(1))
+        self.mark()
 
     def decode(self, packet: bytes) -> Pcm:
         """Decode a packet to as many samples as it holds.
@@ -150,6 +153,14 @@ class Decoder:
 
         """
         return self._decode(_ffi.NULL, 0, samples, 0)
+
+    def mark(self) -> None:
+        """Remember what has been decoded up to here; libopus' state is flat memory, to be copied at will."""
+        _ffi.memmove(self._marked, self._state, len(self._marked))
+
+    def rewind(self) -> None:
+        """Forget all that was decoded or invented since `mark`."""
+        _ffi.memmove(self._state, self._marked, len(self._marked))
 
     def _decode(self, data: Any, size: int, samples: int, fec: int) -> Pcm:
         count = self._opus.opus_decode(self._state, data, size, self._out, samples, fec)

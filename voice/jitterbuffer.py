@@ -9,7 +9,8 @@ from a plain queue:
 - **Delay follows a target.** How far the line runs behind the earliest possible arrival follows `target_ms`, a quantile
   of recent packets' delay (see `delays`) and, after losses that redundancy could repair, one packet more, so that the
   next one is there in time to repair with. In pauses a whole tick is left out or put in; in speech single pitch periods
-  (see `stretch`), and less only when far above the target.
+  (see `stretch`), and less only when far above the target. Where long delays come back (see `peaks`), the target is
+  theirs while somebody speaks, reached before the first word, and the quantile in pauses, when turns are taken.
 - **A gap is not a loss.** Where sequence numbers go on and timestamps leap, nothing was sent (RFC 7587 §3.1.3): that is
   silence. It is silence, too, if packets stay away after one that the sender's encoder did not take for voice.
 
@@ -25,6 +26,7 @@ from typing import Final, Literal, NamedTuple
 
 from voice import opus
 from voice.delays import Delays
+from voice.peaks import Peaks
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -53,11 +55,14 @@ class JitterBufferConfig:
         start_ms: target before anything is known.
         min_ms: lowest target.
         max_ms: highest target.
+        speech_max_ms: highest while somebody speaks.
+        pause_ms: so long without voice, and nobody speaks.
         quantile: share of packets that shall be in time.
         forget: weight of the past in the delay statistics, per packet.
         conceal_ms: with nothing in the buffer, conceal this long, then call it silence.
         capacity: packets held at most.
         adapt_ms: shortest time between two changes of the delay; none is kept when it is `urgent_ms` off.
+        pause_adapt_ms: the same while nobody speaks.
         far_ms: in speech, time is taken out only if the delay is so far above the target.
         urgent_ms: see `adapt_ms`.
         stall_ms: a late packet is waited for as long as the delay does not grow beyond this.
@@ -71,11 +76,14 @@ class JitterBufferConfig:
     start_ms: float = 40.0
     min_ms: float = 20.0
     max_ms: float = 240.0
+    speech_max_ms: float = 320.0
+    pause_ms: float = 160.0
     quantile: float = 0.98
     forget: float = 0.998
     conceal_ms: float = 100.0
     capacity: int = 100
     adapt_ms: float = 60.0
+    pause_adapt_ms: float = 40.0
     far_ms: float = 150.0
     urgent_ms: float = 300.0
     stall_ms: float = 500.0
@@ -91,6 +99,7 @@ class Piece(NamedTuple):
         payload: to decode it from, if `packet` or `fec`.
         samples: how many it makes, at the clock rate.
         skip: of them are not to be played, from the first on.
+        follows: nothing is missing between the packet and the one decoded before it.
 
     """
 
@@ -98,6 +107,7 @@ class Piece(NamedTuple):
     payload: bytes
     samples: int
     skip: int = 0
+    follows: bool = False
 
 
 class Playout(NamedTuple):
@@ -162,6 +172,10 @@ class JitterBuffer:
         self._grain_ts = round(self.config.clock_rate * _GRAIN_MS / 1000)
         self._frame_ns = round(self.config.frame_ms * _MS)
         self._delays = self._new_delays()
+        self._peaks = Peaks()
+        self._speaking = False
+        self._opening = False  # voice is next, and the delay is still that of a pause
+        self._quiet_ms = 0.0
         self._packets: list[_Held] = []
         self._recent: deque[int] = deque(maxlen=_RECENT)
         self._last_ts: int | None = None  # unwrapped RTP time of the last packet inserted
@@ -191,7 +205,18 @@ class JitterBuffer:
     @property
     def target_ms(self) -> float:
         """Delay behind the earliest possible arrival that playout aims at."""
+        return self._speech_ms if self._speaking else self._pause_ms
+
+    @property
+    def _pause_ms(self) -> float:
         return min(self.config.max_ms, self._delays.target_ms + self._repair_ms)
+
+    @property
+    def _speech_ms(self) -> float:
+        if not self._peaks.expected_ms:
+            return self._pause_ms
+        expected_ms = self._peaks.expected_ms + self.config.frame_ms / 2  # the line moves by whole ticks
+        return max(self._pause_ms, min(self.config.speech_max_ms, expected_ms))
 
     @property
     def delay_ms(self) -> float:
@@ -219,6 +244,8 @@ class JitterBuffer:
         if self._delays.base_ns is not None and transit_ns < self._delays.base_ns - self.config.resync_ms * _MS:
             self._resync()  # the sender's timestamps have leapt ahead
         self._delays.observe(transit_ns, now_ns)
+        base_ns = self._delays.base_ns
+        self._peaks.observe(0 if base_ns is None else transit_ns - base_ns, now_ns)
         samples = self._samples(payload)
         if self._is_late(ts, samples, transit_ns):
             self.counts.discarded_late += 1
@@ -253,7 +280,8 @@ class JitterBuffer:
                 self.counts.silence += 1
                 return Playout("silence", (Piece("silence", b"", self._frame_ts),), None)
             self._next_ts = self._played_ts = self._packets[0].ts
-        change = self._change(now_ns, self._excess(now_ns, self._next_ts, held), held, in_speech=in_speech)
+        quiet = self._listen(in_speech=in_speech)
+        change = self._change(now_ns, self._excess(now_ns, self._next_ts, held), held, quiet=quiet)
         if change == "insert":
             self.counts.silence += 1
             self._kind = "silence"
@@ -285,13 +313,14 @@ class JitterBuffer:
         line = self._next_ts
         if self._packets and self._packets[0].ts < line + min(self._frame_ts, self._packets[0].samples) // 2:
             packet = self._packets.pop(0)
+            follows = self._last_seq is not None and (packet.seq, packet.ts) == (self._last_seq + 1, self._played_ts)
             self._next_ts = self._played_ts = packet.ts + packet.samples
             self._last_seq, self._filled_ts = packet.seq, 0
             self._active = opus.is_voiced(packet.payload) is not False
             self.waited_ns = now_ns - packet.arrival_ns
             self.counts.played += 1
             skip = max(0, line - packet.ts) if line - packet.ts > self._frame_ts // 2 else 0
-            return "played", Piece("packet", packet.payload, packet.samples, skip)
+            return "played", Piece("packet", packet.payload, packet.samples, skip, follows)
         kind, piece = self._filling(now_ns, line)
         self._next_ts = line + piece.samples
         self._filled_ts += piece.samples
@@ -333,30 +362,49 @@ class JitterBuffer:
             return "concealed", Piece("conceal", b"", samples)
         return "silence", Piece("conceal" if noise else "silence", b"", samples)
 
-    def _change(self, now_ns: int, excess_ns: int, held: int, *, in_speech: bool) -> Literal[Change, "insert"]:
-        """What to do about a delay that is off by `excess_ns`; at most one thing in `adapt_ms`, leaps apart."""
-        if -self._frame_ns // 2 <= excess_ns <= self._frame_ns * 3 // 2:
+    def _listen(self, *, in_speech: bool) -> bool:
+        """Say whether neither what was played nor what is next is voice; know by it who speaks and who begins to."""
+        voiced = bool(self._packets and opus.is_voiced(self._packets[0].payload))
+        if in_speech or voiced:
+            self._opening = self._opening or (voiced and not self._speaking)
+            self._speaking, self._quiet_ms = True, 0.0
+            return False
+        self._opening = False
+        self._quiet_ms += self.config.frame_ms
+        if self._quiet_ms >= self.config.pause_ms:
+            self._speaking = False
+        return True
+
+    def _change(self, now_ns: int, excess_ns: int, held: int, *, quiet: bool) -> Literal[Change, "insert"]:
+        """What to do about a delay that is off the pause's target by `excess_ns`; mostly one thing in `adapt_ms`."""
+        over_ns = excess_ns - round((self.target_ms - self._pause_ms) * _MS)
+        short_ns = round((self._speech_ms - self._pause_ms) * _MS) - excess_ns
+        self._opening = self._opening and short_ns > self._frame_ns // 2
+        if self._opening:  # nothing of the first word is heard yet: time put in now tears nothing
+            self.counts.changed["insert"] += 1
+            return "insert"
+        if -self._frame_ns // 2 <= excess_ns and over_ns <= self._frame_ns * 3 // 2:
             return "none"
-        if excess_ns > self.config.resync_ms * _MS:
-            self._leap(excess_ns)
+        if over_ns > self.config.resync_ms * _MS:
+            self._leap(over_ns)
             return "none"
-        urgent = abs(excess_ns) > self.config.urgent_ms * _MS
-        if not urgent and self._adapted_ns is not None and now_ns - self._adapted_ns < self.config.adapt_ms * _MS:
+        wait_ms = self.config.adapt_ms if self._speaking else self.config.pause_adapt_ms
+        urgent = max(-excess_ns, over_ns) > self.config.urgent_ms * _MS
+        if not urgent and self._adapted_ns is not None and now_ns - self._adapted_ns < wait_ms * _MS:
             return "none"
-        change = self._remedy(excess_ns, held, in_speech=in_speech)
+        change = self._remedy(excess_ns, over_ns, held, quiet=quiet)
         if change != "none":
             self._adapted_ns = now_ns
             self.counts.changed[change] += 1
         return change
 
-    def _remedy(self, excess_ns: int, held: int, *, in_speech: bool) -> Literal[Change, "insert"]:
-        quiet = not in_speech and not (self._packets and opus.is_voiced(self._packets[0].payload))
+    def _remedy(self, excess_ns: int, over_ns: int, held: int, *, quiet: bool) -> Literal[Change, "insert"]:
         if excess_ns < 0:
             return "insert" if quiet else "lengthen"
         enough = self._ahead() + held >= 2 * self._frame_ts
         if quiet and (enough or not self._active):
             return "cut"
-        if not quiet and enough and excess_ns > self.config.far_ms * _MS:
+        if not quiet and enough and over_ns > self.config.far_ms * _MS:
             return "shorten"
         return "none"
 
@@ -381,7 +429,7 @@ class JitterBuffer:
         base_ns = self._delays.base_ns or 0
         self._delay_ns = now_ns - self._in_ns(ts - held) - base_ns
         needed_ns = now_ns + held // self._frame_ts * self._frame_ns
-        return needed_ns - self._in_ns(ts) - base_ns - round(self.target_ms * _MS)
+        return needed_ns - self._in_ns(ts) - base_ns - round(self._pause_ms * _MS)
 
     def _is_late(self, ts: int, samples: int, transit_ns: int) -> bool:
         """Whether a packet's time is over: something after it was played, or going back would take too long."""

@@ -30,6 +30,12 @@ class Decoder(Protocol):
     def conceal(self, samples: int) -> Pcm:
         """Invent what was lost."""
 
+    def mark(self) -> None:
+        """Remember the state."""
+
+    def rewind(self) -> None:
+        """Go back to the state remembered."""
+
 
 class Frame(NamedTuple):
     """One tick.
@@ -63,6 +69,8 @@ class Playback:
         self._decoder = decoder
         self._refusal = refusal
         self._held = np.zeros(0, np.int16)
+        self._decoded = False  # by the last piece, not invented
+        self._rewinds = False  # to before what was invented last: to silence no seam would be heard anyway
 
     @property
     def buffer_ms(self) -> float:
@@ -95,13 +103,32 @@ class Playback:
         pcm: Pcm | None = None
         try:
             if piece.kind == "packet":
-                pcm = self._decoder.decode(piece.payload)
+                pcm = self._resume(piece) if piece.follows else self._decoder.decode(piece.payload)
             elif piece.kind == "fec":
                 pcm = self._decoder.recover(piece.payload, piece.samples)
         except self._refusal:
             self.malformed += 1
         if piece.kind == "silence":
+            self._rewinds = False
             return np.zeros(piece.samples, np.int16)
+        if piece.kind == "conceal":
+            if self._decoded:
+                self._decoder.mark()
+                self._rewinds = True
+        else:
+            self._rewinds = False
+        self._decoded = piece.kind != "conceal"
         if pcm is None or pcm.size != piece.samples:
             pcm = self._decoder.conceal(piece.samples)
         return pcm[piece.skip :]
+
+    def _resume(self, piece: Piece) -> Pcm:
+        """Decode a packet that was waited for as if nothing had been made up meanwhile, and fade over to it."""
+        if not self._rewinds or piece.samples < stretch.OVERLAP:
+            return self._decoder.decode(piece.payload)
+        tail = self._decoder.conceal(stretch.OVERLAP)
+        self._decoder.rewind()
+        pcm = self._decoder.decode(piece.payload)
+        if pcm.size >= stretch.OVERLAP:
+            pcm[: stretch.OVERLAP] = stretch.fade(tail, pcm[: stretch.OVERLAP])
+        return pcm

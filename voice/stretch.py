@@ -42,7 +42,7 @@ def shorten(pcm: Pcm, alike: float = ALIKE) -> Pcm:
     lag = _lag(pcm, alike)
     if lag is None:
         return pcm
-    return np.concatenate((_fade(pcm[:OVERLAP], pcm[lag : lag + OVERLAP]), pcm[lag + OVERLAP :]))
+    return np.concatenate((fade(pcm[:OVERLAP], pcm[lag : lag + OVERLAP]), pcm[lag + OVERLAP :]))
 
 
 def lengthen(pcm: Pcm, alike: float = ALIKE) -> Pcm:
@@ -50,7 +50,7 @@ def lengthen(pcm: Pcm, alike: float = ALIKE) -> Pcm:
     lag = _lag(pcm, alike)
     if lag is None:
         return pcm
-    return np.concatenate((pcm[:lag], _fade(pcm[lag : lag + OVERLAP], pcm[:OVERLAP]), pcm[OVERLAP:]))
+    return np.concatenate((pcm[:lag], fade(pcm[lag : lag + OVERLAP], pcm[:OVERLAP]), pcm[OVERLAP:]))
 
 
 def cut(pcm: Pcm, samples: int) -> Pcm:
@@ -58,7 +58,13 @@ def cut(pcm: Pcm, samples: int) -> Pcm:
     overlap = min(OVERLAP, len(pcm) - samples, samples)
     if overlap < OVERLAP:
         return pcm[samples:]
-    return np.concatenate((_fade(pcm[:OVERLAP], pcm[samples : samples + OVERLAP]), pcm[samples + OVERLAP :]))
+    return np.concatenate((fade(pcm[:OVERLAP], pcm[samples : samples + OVERLAP]), pcm[samples + OVERLAP :]))
+
+
+def fade(out: Pcm, into: Pcm) -> Pcm:
+    """Return `OVERLAP` samples that lead from one sound over into another."""
+    mixed: Pcm = np.rint(out * (1.0 - _FADE_IN) + into * _FADE_IN).astype(np.int16)
+    return mixed
 
 
 def _lag(pcm: Pcm, alike: float) -> int | None:
@@ -86,8 +92,3 @@ def _correlations(head: npt.NDArray[np.float32], rest: npt.NDArray[np.float32]) 
     energies = np.einsum("ij,ij->i", windows, windows) * float(np.dot(head, head))
     found: npt.NDArray[np.float32] = (windows @ head) / np.sqrt(energies + 1.0)
     return found
-
-
-def _fade(out: Pcm, into: Pcm) -> Pcm:
-    mixed: Pcm = np.rint(out * (1.0 - _FADE_IN) + into * _FADE_IN).astype(np.int16)
-    return mixed

@@ -399,3 +399,25 @@ def test_every_packet_is_played_once_in_order_and_accounted_for(
     assert counts.played == len(played)
     for (line, number), (next_line, next_number) in itertools.pairwise(played):
         assert line != next_line or number < next_number, "out of order, or twice"
+
+
+def test_where_spikes_come_back_speech_begins_later_and_its_delay_is_gone_in_the_pause_after_it() -> None:
+    def delay(seq: int) -> float:
+        return max(0.0, 300.0 - seq % 300 * FRAME_MS)
+
+    def said(seq: int) -> bytes:
+        return VOICED if seq % 300 >= 100 else UNVOICED
+
+    packets = [(round(seq * FRAME_MS + delay(seq)), seq, seq * FRAME_TS, said(seq)) for seq in range(1500)]
+    buffer = JitterBuffer()
+    delays = []
+    for tick in range(1500):
+        now_ms = tick * FRAME_MS + 7
+        while packets and packets[0][0] <= now_ms:
+            at_ms, seq, rtp_ts, payload = packets.pop(0)
+            buffer.insert(seq, rtp_ts, payload, START + at_ms * MS)
+        buffer.pop(START + now_ms * MS)
+        delays.append(buffer.delay_ms)
+    assert min(delays[1330:1500]) >= 300.0 - FRAME_MS  # as long as the spikes, while somebody speaks
+    assert min(delays[1220:1310]) <= buffer.config.max_ms  # and the quantile's in the pause
+    assert buffer.counts.discarded_late == 0
