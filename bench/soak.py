@@ -214,6 +214,7 @@ async def real(minutes: float, calls: int) -> dict[str, float | int]:
         sample = await ask("sample")
         if early is None:
             early, tasks_early = state(), sample[2]["tasks"]
+        print(f"{held} calls held, {state()[0]:.1f} MiB", file=sys.stderr, flush=True)
         if time.monotonic() >= deadline:
             break
     late = state()
