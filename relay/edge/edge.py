@@ -29,7 +29,7 @@ from relay.encap import derive
 
 _NS: Final = 1_000_000_000
 _STOP_CHECK_S: Final = 0.1  # an idle loop looks at its stop event this often
-_SLICE_NS: Final = 500_000  # telemetry between two batches of voice
+_SLICE_NS: Final = 500_000  # telemetry between two batches of voice when more waits; otherwise it is one step
 _SPARING_NS: Final = 20_000_000  # between two slices while telemetry gives way
 _SWEEP_NS: Final = _NS
 _LOG_NS: Final = 10 * _NS
@@ -247,7 +247,7 @@ class Edge:
         self._plan(now_ns)
         if self._chores and now_ns >= self._next_slice_ns:
             self._next_slice_ns = now_ns + _SPARING_NS if self._capture.shedding else 0
-            self._work(until_ns=now_ns + _SLICE_NS)
+            self._work(until_ns=now_ns + (_SLICE_NS if self._forwarder.behind else 0))
 
     def _run_dry(self, drain_s: float, log: structlog.typing.FilteringBoundLogger) -> None:
         now_ns = time.monotonic_ns()
@@ -323,8 +323,10 @@ class Edge:
             )
 
     def _work(self, until_ns: int | None) -> None:
+        """Take one step of the first chore, and more until an instant; None: all."""
         chore = self._chores[0]
         try:
+            next(chore)
             while until_ns is None or time.monotonic_ns() < until_ns:
                 next(chore)
         except StopIteration:
