@@ -19,7 +19,7 @@ from bench.faults.victim import Fault, Victim, run
 from collector import Stage, migrate
 from eventlog.schema import PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
-from tests.integration.collector_tools import Store, differences, empty, running_store
+from tests.integration.collector_tools import Store, differences, empty, migrated_store, running_store
 
 DAY_NS = 86_400_000_000_000
 SEED = 20_260_921
@@ -51,14 +51,8 @@ class Source:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def store(data_dir: Path) -> Iterator[Store]:
-    with running_store(data_dir) as running:
-        migrate(running.client())
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with migrated_store(tmp_path_factory.mktemp("store")) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from clickhouse_connect.driver.client import Client
 
 from bench.faults.oracle import ROLLUPS, differences
-from collector import CollectorConfig, store_clients
+from collector import CollectorConfig, migrate, store_clients
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
 from eventlog.port import Committed, EventLog, TopicPartition
@@ -20,7 +20,17 @@ from eventlog.sqlite import SqliteEventLog
 from eventlog.topics import declared
 from sidetone.store.process import StoreProcess
 
-__all__ = ["Store", "committed", "differences", "empty", "from_here", "opened_log", "running_store", "until"]
+__all__ = [
+    "Store",
+    "committed",
+    "differences",
+    "empty",
+    "from_here",
+    "migrated_store",
+    "opened_log",
+    "running_store",
+    "until",
+]
 
 
 @dataclass
@@ -47,9 +57,17 @@ def running_store(folder: Path, port: int = 0) -> Iterator[Store]:
         yield Store(running)
 
 
+@contextmanager
+def migrated_store(folder: Path) -> Iterator[Store]:
+    """Run the embedded store with all tables made."""
+    with running_store(folder) as running:
+        migrate(running.client())
+        yield running
+
+
 def empty(client: Client) -> None:
     """Remove every row; the tables stay."""
-    for table in [*(fact.table for fact in FACTS.values()), *ROLLUPS, "chunks"]:
+    for table in [*(fact.table for fact in FACTS.values()), *ROLLUPS, "chunks", "rebuilds"]:
         client.command(f"TRUNCATE TABLE sidetone.{table}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,24 +39,10 @@ from eventlog.port import Committed, Record, TopicPartition
 from eventlog.schema import FACTS, PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
 from sidetone.ports import free_port
-from tests.integration.collector_tools import Store, differences, empty, running_store
+from tests.integration.collector_tools import Store, differences, running_store
 
 DAY_NS = 86_400_000_000_000
 Source = dict[str, list[pa.RecordBatch]]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with running_store(tmp_path_factory.mktemp("store")) as running:
-        migrate(running.client())
-        yield running
-
-
-@pytest.fixture
-def client(store: Store) -> Client:
-    client = store.client()
-    empty(client)
-    return client
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,37 +32,15 @@ from eventlog.port import EventLog, LogUnavailableError, Record, RefusedError, T
 from eventlog.schema import PACKET, TIME, TURN, UUID_TYPE
 from eventlog.sqlite import SqliteEventLog
 from sidetone.cli import app
-from tests.integration.collector_tools import Store, differences, empty, from_here, opened_log, running_store
+from tests.integration.collector_tools import Store, differences, empty
 
 WHERE = TopicPartition(TURN.topic, 1)
 Spoil = Callable[[Record], Record]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with running_store(tmp_path_factory.mktemp("store")) as running:
-        migrate(running.client())
-        yield running
-
-
-@pytest.fixture
-def client(store: Store) -> Client:
-    client = store.client()
-    empty(client)
-    return client
-
-
 @pytest.fixture
 def config() -> CollectorConfig:
     return CollectorConfig(group=f"dead-{uuid.uuid4().hex}", topics=(TURN.topic,), retry_max_s=0.1)
-
-
-@pytest.fixture(params=["sqlite", "kafka"])
-async def log(request: pytest.FixtureRequest, tmp_path: Path, config: CollectorConfig) -> AsyncIterator[EventLog]:
-    async with opened_log(request.param, tmp_path, lambda: request.getfixturevalue("kafka_bootstrap")) as open_log:
-        opened = open_log()
-        await from_here(opened, config)
-        yield opened
 
 
 def turns(seed: int) -> tuple[pa.RecordBatch, Record]:

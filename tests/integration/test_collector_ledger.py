@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,40 +13,18 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from bench.facts import START_NS, record, sample
-from collector import Collector, CollectorConfig, Progress, Stage, migrate, store_clients
+from collector import Collector, CollectorConfig, Progress, Stage, store_clients
 from collector.metrics import Metrics
 from eventlog.port import EventLog, Record
 from eventlog.schema import PACKET, TURN
-from tests.integration.collector_tools import Store, differences, empty, from_here, opened_log, running_store
+from tests.integration.collector_tools import Store, differences
 
 SOURCE = uuid.uuid4().hex
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with running_store(tmp_path_factory.mktemp("store")) as running:
-        migrate(running.client())
-        yield running
-
-
-@pytest.fixture
-def client(store: Store) -> Client:
-    client = store.client()
-    empty(client)
-    return client
 
 
 @pytest.fixture
 def config() -> CollectorConfig:
     return CollectorConfig(group=f"ledger-{uuid.uuid4().hex}", topics=(PACKET.topic, TURN.topic), retry_max_s=0.1)
-
-
-@pytest.fixture(params=["sqlite", "kafka"])
-async def log(request: pytest.FixtureRequest, tmp_path: Path, config: CollectorConfig) -> AsyncIterator[EventLog]:
-    async with opened_log(request.param, tmp_path, lambda: request.getfixturevalue("kafka_bootstrap")) as open_log:
-        opened = open_log()
-        await from_here(opened, config)
-        yield opened
 
 
 class Chunks:

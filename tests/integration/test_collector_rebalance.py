@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,13 @@ import pyarrow as pa
 import pytest
 
 from bench.facts import START_NS, record, sample
-from collector import Collector, CollectorConfig, Progress, Stage, migrate, store_clients
+from collector import Collector, CollectorConfig, Progress, Stage, store_clients
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
 from eventlog.port import FencedError, Message
 from eventlog.schema import PACKET, TURN
 from eventlog.topics import declared
-from tests.integration.collector_tools import Store, differences, empty, from_here, running_store, until
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with running_store(tmp_path_factory.mktemp("store")) as running:
-        migrate(running.client())
-        yield running
+from tests.integration.collector_tools import Store, differences, empty, from_here, until
 
 
 class Member:

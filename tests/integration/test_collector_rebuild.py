@@ -22,7 +22,6 @@ from collector import (
     Progress,
     RebuildError,
     Stage,
-    migrate,
     rebuild,
     store_clients,
 )
@@ -30,24 +29,9 @@ from eventlog.port import EventLog, Record
 from eventlog.schema import PACKET, TURN
 from eventlog.sqlite import SqliteEventLog
 from sidetone.cli import app
-from tests.integration.collector_tools import Store, committed, differences, empty, opened_log, running_store, until
+from tests.integration.collector_tools import Store, committed, differences, opened_log, until
 
 DAY_NS = 86_400_000_000_000
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with running_store(tmp_path_factory.mktemp("store")) as running:
-        migrate(running.client())
-        yield running
-
-
-@pytest.fixture
-def client(store: Store) -> Client:
-    client = store.client()
-    empty(client)
-    client.command("TRUNCATE TABLE sidetone.rebuilds")
-    return client
 
 
 class Source:
