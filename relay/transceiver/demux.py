@@ -68,6 +68,8 @@ class Demux:
         self.reply: Callable[[bytes, tuple[str, int]], None] | None = None
         """Sends an answer to a probe back to the edge it came from; without it probes stay unanswered."""
         self._header_keys = tuple(header_keys)
+        self.probed_ns: dict[str, int] = {}
+        """When each edge last probed the way here (UTC), as it does once a second; who never did is not in it."""
         self._headers: dict[bytes, encap.Up] = {}
         self._edges: dict[tuple[str, int], str] = {}
         self._by_ufrag: dict[str, Peer] = {}
@@ -99,6 +101,8 @@ class Demux:
             reason = self._route(data, edge, arrival_ns)
             if reason == "bad_header" and self.reply is not None and data[:1] == _PING:
                 reason = self._pinged(data, source)
+                if reason is None and edge is not None:
+                    self.probed_ns[edge] = arrival_ns
         if reason is not None:
             self._counters.drop(reason)
 

@@ -39,6 +39,9 @@ SWITCH_INTERVAL_S: Final = 0.0005
 """Longest that another thread of the process (telemetry's, above all) keeps the interpreter while the clock waits. Each
 call into a codec gives the interpreter away, so that Python's 5 ms would be paid many times in a tick of 20."""
 
+_SILENT_NS: Final = 5_000_000_000
+"""Without a probe, of which there is one a second: no new call enters there while there is another edge."""
+
 VERSIONS: Final[dict[str, str]] = {
     "python": python_version(),
     **{name: version(name) for name in ("aiortc", "aioice", "numpy", "webrtcvad-wheels")},
@@ -85,6 +88,12 @@ class Transceiver:
     def edges(self) -> tuple[EdgeAddress, ...]:
         """The edges by which calls enter; the first is the default."""
         return tuple(self._edges.values())
+
+    @property
+    def silent_edges(self) -> frozenset[str]:
+        """Names of edges that used to probe the way here and have stopped: they are gone, or cut off."""
+        oldest_ns = time.time_ns() - _SILENT_NS
+        return frozenset(name for name, at_ns in self._demux.probed_ns.items() if at_ns < oldest_ns)
 
     @property
     def ready(self) -> bool:
@@ -141,7 +150,8 @@ class Transceiver:
         Args:
             offer_sdp: the client's offer.
             region: by which it shall enter; None: the first edge's.
-            prefer: names of edges, the best first; the first of the region is taken, else its least busy one.
+            prefer: names of edges, the best first; the first of the region is taken, else its least busy one. A silent
+                edge is taken only if the region has no other.
             attributes: written on the session's `offered` fact. `consent` = `audio` consents to keeping the audio.
             application: what the application brings: a session, a key for the model.
             behaviour: how the caller asks its agent to behave (`relay.transceiver.behaviour`), if it does.
@@ -236,7 +246,11 @@ class Transceiver:
         if of_region:
             busy = Counter(session.edge.name for session in self._sessions.values())
             order = {name: n for n, name in enumerate(prefer)}
-            return min(of_region, key=lambda edge: (order.get(edge.name, len(order)), busy[edge.name]))
+            silent = self.silent_edges
+            return min(
+                of_region,
+                key=lambda edge: (edge.name in silent, order.get(edge.name, len(order)), busy[edge.name]),
+            )
         known = ", ".join(sorted({edge.region for edge in self._edges.values()})) or "none"
         raise UnknownRegionError(f"no edge serves region {region!r}; there are: {known}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -119,6 +120,13 @@ class Region:
         await client.accept(answer.sdp)
         await client.connected()
         return client
+
+    def edge_of(self, client: Client) -> str:
+        """Name of the edge that a call's answer sent its client to."""
+        sdp = client.peer.remoteDescription.sdp
+        (port,) = set(re.findall(r"a=candidate:\S+ 1 udp \d+ \S+ (\d+) ", sdp))
+        (name,) = (edge.name for edge in self.edges.values() if edge.address.advertised[1] == int(port))
+        return name
 
     async def stop(self) -> None:
         for transceiver in self.transceivers.values():
