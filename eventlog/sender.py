@@ -31,6 +31,9 @@ _CLOSING_STALL_S: Final = 0.3
 
 _LOOK_S: Final = 0.02
 
+_BLOCKS_PER_CHUNK: Final = 4
+"""A block of more rows than a chunk's by this number is a chunk of its own: it comes sorted, and is not copied."""
+
 
 @dataclass(frozen=True, slots=True)
 class Producer:
@@ -175,7 +178,7 @@ class Sender:
         has_room = await self._outbox.room()
         while left and has_room and (partitions := self._partitions()):
             for name in list(left):
-                blocks = self._backlog.take(FACTS[name], self._chunk_rows)
+                blocks = self._backlog.take(FACTS[name], max(1, self._chunk_rows // _BLOCKS_PER_CHUNK))
                 left[name] -= sum(block.size for block in blocks)
                 if not blocks or left[name] <= 0:
                     del left[name]
