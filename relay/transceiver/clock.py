@@ -1,4 +1,8 @@
-"""One 20 ms clock for all calls of a process: an absolute schedule, so that lateness never adds up."""
+"""One 20 ms clock for all calls of a process: an absolute schedule, so that lateness never adds up.
+
+Calls have their ticks at different phases of the 20 ms. Were they all due at once, the last would wait for the work of
+all others, every packet that came meanwhile too, and their packets would leave as a burst.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ import structlog
 from relay.transceiver.counters import Counters
 
 TICK_NS: Final = 20_000_000
+PHASES: Final = 10
+PHASE_NS: Final = TICK_NS // PHASES
+"""2 ms: some two calls' work, and no finer than an event loop's timer (1 ms) can tell apart."""
+
 CATCH_UP_TICKS: Final = 10
 """After a stall of up to 200 ms every tick is made good, late; a longer one (a suspended machine) is skipped over."""
 
@@ -32,12 +40,12 @@ class Ticked(Protocol):
 
 
 class PlayoutClock:
-    """Ticks everything attached, in the order of attachment."""
+    """Ticks everything attached, each at the phase that had the fewest when it came."""
 
     def __init__(self, counters: Counters, *, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._counters = counters
         self._monotonic_ns = monotonic_ns
-        self._ticked: dict[Ticked, None] = {}
+        self._phases: tuple[dict[Ticked, None], ...] = tuple({} for _ in range(PHASES))
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -52,15 +60,16 @@ class PlayoutClock:
             self._task = None
 
     def attach(self, ticked: Ticked) -> None:
-        """Tick this too, from the next tick on."""
-        self._ticked[ticked] = None
+        """Tick this too, from its phase's next tick on."""
+        min(self._phases, key=len)[ticked] = None
 
     def detach(self, ticked: Ticked) -> None:
         """Tick this no longer."""
-        self._ticked.pop(ticked, None)
+        for phase in self._phases:
+            phase.pop(ticked, None)
 
     async def _run(self) -> None:
-        due_ns = self._monotonic_ns() + TICK_NS
+        phase, due_ns = 0, self._monotonic_ns() + TICK_NS
         while True:
             now_ns = self._monotonic_ns()
             if now_ns < due_ns:
@@ -68,19 +77,24 @@ class PlayoutClock:
                 continue
             if (behind := (now_ns - due_ns) // TICK_NS) > CATCH_UP_TICKS:
                 due_ns += behind * TICK_NS
-                self._counters.skipped_ticks += behind
-                for ticked in tuple(self._ticked):
-                    ticked.skip(behind)
-            self._tick(due_ns, now_ns)
-            due_ns += TICK_NS
+                self._skip(behind)
+            self._tick(phase, due_ns)
+            steps = next((step for step in range(1, PHASES) if self._phases[(phase + step) % PHASES]), PHASES)
+            phase, due_ns = (phase + steps) % PHASES, due_ns + steps * PHASE_NS
             if self._monotonic_ns() >= due_ns:
                 await asyncio.sleep(0)  # catching up must not starve the socket
 
-    def _tick(self, due_ns: int, now_ns: int) -> None:
-        self._counters.tick((now_ns - due_ns) / 1e9)
-        for ticked in tuple(self._ticked):
+    def _skip(self, ticks: int) -> None:
+        self._counters.skipped_ticks += ticks
+        for ticked in [ticked for phase in self._phases for ticked in phase]:
+            ticked.skip(ticks)
+
+    def _tick(self, phase: int, due_ns: int) -> None:
+        for ticked in tuple(self._phases[phase]):
+            now_ns = self._monotonic_ns()
+            self._counters.tick((now_ns - due_ns) / 1e9)
             try:
-                ticked.tick(due_ns, self._monotonic_ns())
+                ticked.tick(due_ns, now_ns)
             except Exception as error:  # noqa: BLE001 - one call's fault must not stop the others' clock
                 self.detach(ticked)
                 _log.exception("a call's tick failed; the call is ended")

@@ -39,7 +39,7 @@ class Counters(Collector):
 
     @property
     def lateness_counts(self) -> tuple[int, ...]:
-        """Ticks by lateness: one count for each of `LATENESS_BUCKETS_S`, not cumulative, and one for what is later."""
+        """Calls' ticks by lateness: a count for each of `LATENESS_BUCKETS_S`, not cumulative, one for what is later."""
         return tuple(self._lateness)
 
     def drop(self, reason: str, count: int = 1) -> None:
@@ -48,7 +48,7 @@ class Counters(Collector):
             self._drops[reason] += count
 
     def tick(self, lateness_s: float) -> None:
-        """Count one tick of the playout clock."""
+        """Count one call's tick of the playout clock."""
         self._lateness[bisect_left(LATENESS_BUCKETS_S, lateness_s)] += 1
         self._lateness_sum_s += lateness_s
 
@@ -78,7 +78,7 @@ class Counters(Collector):
             buckets.append((bound, total))
         return HistogramMetricFamily(
             "sidetone_transceiver_tick_lateness_seconds",
-            "How long after its due time a playout tick ran",
+            "How long after its due time a call's playout tick ran",
             buckets=buckets,
             sum_value=self._lateness_sum_s,
         )

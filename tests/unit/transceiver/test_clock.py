@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from relay.transceiver.clock import CATCH_UP_TICKS, TICK_NS, PlayoutClock
+from relay.transceiver.clock import CATCH_UP_TICKS, PHASE_NS, PHASES, TICK_NS, PlayoutClock
 from relay.transceiver.counters import Counters
 
 
@@ -79,3 +79,41 @@ async def test_a_call_that_fails_does_not_stop_the_others() -> None:
     await clock.stop()
     assert isinstance(broken.error, ZeroDivisionError)
     assert len(broken.due) == 2
+
+
+async def test_calls_are_ticked_at_different_times_and_every_tick_of_each_is_counted() -> None:
+    counters = Counters()
+    clock = PlayoutClock(counters, monotonic_ns=Time())
+    calls = [Ticked(clock, 8) for _ in range(2 * PHASES)]
+    clock.start()
+    await asyncio.wait_for(asyncio.gather(*(call.done.wait() for call in calls)), 5)
+    await clock.stop()
+    phases = [{due // PHASE_NS % PHASES for due in call.due} for call in calls]
+    assert all(len(phase) == 1 for phase in phases)
+    assert sorted(phase.pop() for phase in phases) == sorted([*range(PHASES)] * 2)
+    assert sum(counters.lateness_counts) == sum(len(call.due) for call in calls)
+
+
+async def test_a_stall_is_skipped_by_the_calls_of_every_phase() -> None:
+    counters = Counters()
+    clock = PlayoutClock(counters, monotonic_ns=Time({30: 500 * TICK_NS}))
+    calls = [Ticked(clock, 12) for _ in range(3)]
+    clock.start()
+    await asyncio.wait_for(asyncio.gather(*(call.done.wait() for call in calls)), 5)
+    await clock.stop()
+    for call in calls:
+        assert call.skipped == counters.skipped_ticks > 0
+        assert (call.due[-1] - call.due[0]) // TICK_NS == len(call.due) - 1 + call.skipped
+
+
+async def test_a_call_comes_in_where_fewest_are() -> None:
+    clock = PlayoutClock(Counters(), monotonic_ns=Time())
+    first, *_ = calls = [Ticked(clock, 4) for _ in range(PHASES)]
+    clock.detach(first)
+    calls.append(late := Ticked(clock, 4))
+    clock.start()
+    await asyncio.wait_for(asyncio.gather(*(call.done.wait() for call in calls[1:])), 5)
+    await clock.stop()
+    assert not first.due
+    assert len({due // PHASE_NS % PHASES for call in calls[1:] for due in call.due}) == PHASES
+    assert len(late.due) >= 4
