@@ -61,8 +61,8 @@ class JitterBufferConfig:
         forget: weight of the past in the delay statistics, per packet.
         conceal_ms: with nothing in the buffer, conceal this long, then call it silence.
         capacity: packets held at most.
-        adapt_ms: shortest time between two changes of the delay; none is kept when it is `urgent_ms` off.
-        pause_adapt_ms: the same while nobody speaks.
+        adapt_ms: shortest time between two changes of the delay while somebody speaks; none is kept when it is
+            `urgent_ms` off.
         far_ms: in speech, time is taken out only if the delay is so far above the target.
         urgent_ms: see `adapt_ms`.
         stall_ms: a late packet is waited for as long as the delay does not grow beyond this.
@@ -77,13 +77,12 @@ class JitterBufferConfig:
     min_ms: float = 20.0
     max_ms: float = 240.0
     speech_max_ms: float = 320.0
-    pause_ms: float = 160.0
+    pause_ms: float = 60.0
     quantile: float = 0.98
     forget: float = 0.998
     conceal_ms: float = 100.0
     capacity: int = 100
     adapt_ms: float = 60.0
-    pause_adapt_ms: float = 40.0
     far_ms: float = 150.0
     urgent_ms: float = 300.0
     stall_ms: float = 500.0
@@ -376,7 +375,7 @@ class JitterBuffer:
         return True
 
     def _change(self, now_ns: int, excess_ns: int, held: int, *, quiet: bool) -> Literal[Change, "insert"]:
-        """What to do about a delay that is off the pause's target by `excess_ns`; mostly one thing in `adapt_ms`."""
+        """What to do about a delay that is off the pause's target by `excess_ns`; in speech one thing in `adapt_ms`."""
         over_ns = excess_ns - round((self.target_ms - self._pause_ms) * _MS)
         short_ns = round((self._speech_ms - self._pause_ms) * _MS) - excess_ns
         self._opening = self._opening and short_ns > self._frame_ns // 2
@@ -388,9 +387,8 @@ class JitterBuffer:
         if over_ns > self.config.resync_ms * _MS:
             self._leap(over_ns)
             return "none"
-        wait_ms = self.config.adapt_ms if self._speaking else self.config.pause_adapt_ms
-        urgent = max(-excess_ns, over_ns) > self.config.urgent_ms * _MS
-        if not urgent and self._adapted_ns is not None and now_ns - self._adapted_ns < wait_ms * _MS:
+        hurried = not self._speaking or max(-excess_ns, over_ns) > self.config.urgent_ms * _MS
+        if not hurried and self._adapted_ns is not None and now_ns - self._adapted_ns < self.config.adapt_ms * _MS:
             return "none"
         change = self._remedy(excess_ns, over_ns, held, quiet=quiet)
         if change != "none":
