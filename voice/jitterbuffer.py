@@ -20,7 +20,7 @@ Packets may last 2.5 to 120 ms. Of payloads it reads the length, the redundancy 
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -176,7 +176,7 @@ class JitterBuffer:
         self._opening = False  # voice is next, and the delay is still that of a pause
         self._quiet_ms = 0.0
         self._packets: list[_Held] = []
-        self._recent: deque[int] = deque(maxlen=_RECENT)
+        self._recent: dict[int, None] = {}  # in order of arrival
         self._last_ts: int | None = None  # unwrapped RTP time of the last packet inserted
         self._next_ts: int | None = None  # the line; None until playout begins
         self._played_ts = 0  # end of the last packet played
@@ -259,7 +259,9 @@ class JitterBuffer:
             self.counts.overflow += 1
             return "overflow"
         self._late_run = 0
-        self._recent.append(ext_seq)
+        self._recent[ext_seq] = None
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
         insort(self._packets, _Held(ts, ext_seq, payload, samples, now_ns))
         if self._next_ts is not None and ts < self._next_ts and ts >= self._played_ts:
             self._next_ts = ts

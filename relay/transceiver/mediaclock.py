@@ -32,6 +32,7 @@ class MediaClock:
 
     def __init__(self) -> None:
         self._buckets: deque[tuple[int, int]] = deque(maxlen=BUCKETS)  # number, minimum
+        self._minimum = 0  # over all buckets
         self._first: int | None = None
         self._latest = 0
         self._late = 0
@@ -50,12 +51,15 @@ class MediaClock:
             self._buckets.append((bucket, offset))
         elif offset < self._buckets[-1][1]:
             self._buckets[-1] = (self._buckets[-1][0], offset)
+        else:
+            return
+        self._minimum = min(offset for _, offset in self._buckets)
 
     def at_ns(self, rtp_ts: int) -> int | None:
         """When the instant just before sample `rtp_ts` would arrive undelayed; None before the first packet."""
         if not self._buckets:
             return None
-        return self._minimum() + self._extend(rtp_ts) * _NS // CLOCK_RATE
+        return self._minimum + self._extend(rtp_ts) * _NS // CLOCK_RATE
 
     def audio_ms(self, rtp_ts: int) -> float:
         """Position of sample `rtp_ts` on the stream's media clock, 0 at its first packet."""
@@ -64,12 +68,9 @@ class MediaClock:
     def _stepped(self, offset: int) -> bool:
         if not self._buckets:
             return False
-        excess = offset - self._minimum()
+        excess = offset - self._minimum
         self._late = self._late + 1 if excess > STEP_NS else 0
         return self._late >= STEP_PACKETS or excess < -STEP_NS
-
-    def _minimum(self) -> int:
-        return min(offset for _, offset in self._buckets)
 
     def _extend(self, rtp_ts: int) -> int:
         """Return `rtp_ts` unwrapped: the value nearest to the latest one."""
