@@ -7,10 +7,10 @@ rows. `catalogue` says what each metric means and `api` serves it all as JSON.
 
 from analytics.answer import Answer, Column
 from analytics.catalogue import CATALOGUE, Metric
-from analytics.errors import BadParameterError, QuestionError, StoreUnavailableError, UnknownQuestionError
+from analytics.errors import BadParameterError, QuestionError, StoreUnavailableError, UnknownQuestionError, reason
 from analytics.pool import Pool
 from analytics.question import Parameter, Question, questions
-from analytics.store import connect, run
+from analytics.store import check, connect, run
 from voice.errors import TURN_ERRORS as ERROR_KINDS
 
 __all__ = [
@@ -26,7 +26,9 @@ __all__ = [
     "QuestionError",
     "StoreUnavailableError",
     "UnknownQuestionError",
+    "check",
     "connect",
     "questions",
+    "reason",
     "run",
 ]

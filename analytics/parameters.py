@@ -120,6 +120,11 @@ def _read(question: Question, parameter: Parameter, given: Mapping[str, Any], no
             return time_text(time_ns(value, now_ns))
         return _READERS[parameter.type](value)
     except (ValueError, TypeError, OverflowError) as error:
+        if parameter.type.startswith("DateTime64"):
+            raise BadParameterError(
+                f"{question.name}: {parameter.name} is {value!r}, which is no time ({parameter.description}): write "
+                "now, now-15m, ISO 8601 such as 2026-03-02T10:00:00, or nanoseconds since 1970"
+            ) from error
         raise BadParameterError(
             f"{question.name}: {parameter.name} is {value!r}, which is no {parameter.type} "
             f"({parameter.description}): {error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from analytics.answer import Answer
-from analytics.errors import StoreUnavailableError
+from analytics.errors import StoreUnavailableError, reason
 from analytics.parameters import bind
 from analytics.question import question
 
@@ -45,9 +44,20 @@ def connect(host: str, port: int, user: str = "default", password: str = "") -> 
         )
     except (ClickHouseError, OSError) as error:
         raise StoreUnavailableError(
-            f"no store answers at {host}:{port} ({_first_line(error)}); start it with `sidetone up` or "
+            f"no store answers at {host}:{port} ({reason(error)}); start it with `sidetone up` or "
             "`sidetone store`, or set SIDETONE_STORE_HOST and SIDETONE_STORE_PORT to where it is"
         ) from error
+
+
+def check(name: str, params: Mapping[str, Any]) -> None:
+    """Say what is wrong with a question, without asking the store.
+
+    Raises:
+        UnknownQuestionError: there is no such question.
+        BadParameterError: a parameter is unknown, missing or not of its type.
+
+    """
+    bind(question(name), params, time.time_ns())
 
 
 def run(client: Client, name: str, params: Mapping[str, Any] | None = None, *, now_ns: int | None = None) -> Answer:
@@ -71,16 +81,9 @@ def run(client: Client, name: str, params: Mapping[str, Any] | None = None, *, n
     try:
         result = client.query(asked.sql, parameters=bound)
     except (ClickHouseError, OSError) as error:
-        raise StoreUnavailableError(f"the store did not answer {name}: {_first_line(error)}") from error
+        raise StoreUnavailableError(f"the store did not answer {name}: {reason(error)}") from error
     names = tuple(column.name for column in asked.columns)
     # An answer without rows comes without a block, and so without column names.
     if result.column_names and tuple(result.column_names) != names:
         raise AssertionError(f"{name}.sql gives {result.column_names}, its header says {names}")
     return Answer(name, asked.title, asked.columns, [tuple(row) for row in result.result_rows], bound)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error)
-    if system := re.search(r"\[Errno \d+\] ([\w ]+)", text):  # what the HTTP client's wrapping says in 300 letters
-        return system[1].lower()
-    return (text.strip().splitlines() or [type(error).__name__])[0][:400]

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
@@ -21,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
 from relay.ufrag import keyring
 
@@ -463,10 +465,16 @@ def load(**flags: Any) -> Settings:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"])
             where = f"{name} (flag, SIDETONE_{name.split('.')[0].upper()} or sidetone.toml)" if name else "settings"
-            problems.append(f"{where}: {problem['msg'].removeprefix('Value error, ')}")
+            unknown = problem["type"] == "extra_forbidden"
+            said = "there is no such setting" if unknown else problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{where}: {said}")
         raise SettingsError("; ".join(problems)) from None
-    except ValueError as error:  # a file that is not TOML, an environment value that is not JSON
-        raise SettingsError(f"settings cannot be read: {error}") from None
+    except TOMLDecodeError as error:
+        raise SettingsError(f"{Path('sidetone.toml').absolute()} is not TOML: {error}") from None
+    except SourceError as error:
+        field = re.search('field "([^"]+)"', str(error))
+        where = f"SIDETONE_{field[1].upper()}" if field else "a SIDETONE_… variable"
+        raise SettingsError(f"{where} is not JSON: {error.__cause__ or error}") from None
 
 
 def _key_bytes(text: str, where: str) -> bytes:

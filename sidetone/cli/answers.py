@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +14,14 @@ from sidetone.cli.options import Json, StoreHost, StorePort
 from sidetone.settings import SettingsError, load
 
 _PANEL = "Answers"
-_SESSION_PARTS = ("session", "session_turns", "session_waterfall")
+_SESSION_PARTS = ("session_turns", "session_waterfall")
+_BEFORE_NS = 1_000_000_000
+_HINDSIGHT_NS = 60_000_000_000
+"""Some errors are of a time after the last that was seen of a call."""
 
 _LEFT_OUT = {
     "sessions": {"ended_ns", "client", "close_reason", "latency_n", "latency_max_ms"},
+    "turn_errors": {"session_id", "region"},
     "session_turns": {"observed_ns", "mono_ns", "inputs", "probability", "threshold", "text"},
     "session_waterfall": {"user_speech_stopped_ns", "unmeasured_ms"},
 }
@@ -48,11 +52,15 @@ def session(
     store_port: StorePort = None,
     json: Json = False,
 ) -> None:
-    """Show one call: what it was, its turns, and where each answer's time went."""
+    """Show one call: what it was, what went wrong in it, its turns, and where each answer's time went."""
     with _asking(store_host, store_port) as ask:
-        answers = [ask(name, {"session": session_id}) for name in _SESSION_PARTS]
-        if not answers[0].rows:
+        found = ask("session", {"session": session_id})
+        if not found.rows:
             raise SettingsError(f"no session {session_id} is in the store; `sidetone sessions` lists those that are")
+        call = found.records()[0]
+        around = {"from": call["began_ns"] - _BEFORE_NS, "to": call["last_ns"] + _HINDSIGHT_NS}
+        errors = ask("turn_errors", around | {"session": session_id})
+        answers = [found, errors, *(ask(name, {"session": session_id}) for name in _SESSION_PARTS)]
         if json:
             output.json_object({answer.name: answer.to_json() for answer in answers})
             return
@@ -62,14 +70,18 @@ def session(
 
 def query(
     name: Annotated[str | None, typer.Argument(help="Name of a question; none lists them all.")] = None,
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE; may be repeated.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="Parameter of the question, NAME=VALUE; may be repeated.")
+    ] = None,
     store_host: StoreHost = None,
     store_port: StorePort = None,
     json: Json = False,
 ) -> None:
     """Ask one of the catalogued questions.
 
-    Example: `sidetone query overview -p region=eu-west`
+    What each answers, takes and gives is in docs/metrics.md.
+
+    Example: `sidetone query overview -p region=eu-west -p from=now-15m`
     """
     if name is None:
         _list_questions(json)
@@ -104,15 +116,18 @@ def _pair(text: str) -> tuple[str, str]:
 
 @contextmanager
 def _asking(store_host: str | None, store_port: int | None) -> Iterator[Any]:
-    from analytics import QuestionError, connect, run  # noqa: PLC0415 - `--help` must not load it
+    from analytics import QuestionError, check, connect, run  # noqa: PLC0415 - `--help` must not load it
 
     settings = load(store_host=store_host, store_port=store_port)
-    # What these would say is said once, in the error.
-    for library in ("clickhouse_connect", "urllib3"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    output.say_errors_once()
+    connected = cache(lambda: connect(*settings.store()))
+
+    def ask(name: str, params: dict[str, Any]) -> Any:
+        check(name, params)  # what is wrong with the question is said whether or not a store answers
+        return run(connected(), name, params)
+
     try:
-        client = connect(*settings.store())
-        yield lambda name, params: run(client, name, params)
+        yield ask
     except QuestionError as error:
         raise SettingsError(str(error)) from None
 

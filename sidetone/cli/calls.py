@@ -26,14 +26,25 @@ def call(
         list[str] | None,
         typer.Argument(help="What the callers do: names (--list) or YAML files; several are taken in turn."),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Signalling server; this machine's if left out.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Signalling server, http://host:port; this machine's if left out.")
+    ] = None,
     calls: Annotated[int, typer.Option(help="Calls at once.", min=1, max=200)] = 1,
     seconds: Annotated[float, typer.Option(help="Length of a call; 0 calls again and again until Ctrl-C.", min=0)] = 30,
     region: Annotated[
         list[str] | None,
-        typer.Option(help="Region to call, or auto for the nearest by round trip; with --network once per route."),
+        typer.Option(
+            help="Region to call, or auto for the nearest by round trip; the first of SIDETONE_EDGES if left out. "
+            "With --network once per route."
+        ),
     ] = None,
-    network: Annotated[list[str] | None, typer.Option(help="Network to be on, such as hotel-wifi.")] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Network to be on: perfect, office-wifi, lte-good, lte-edge, hotel-wifi, starlink or 3g; office-wifi "
+            "if left out."
+        ),
+    ] = None,
     speech: Annotated[
         list[Path] | None, typer.Option(help="A recording to say, of a real person say; may be repeated.", exists=True)
     ] = None,
@@ -179,7 +190,8 @@ def _show(report: dict[str, Any]) -> None:
                 one["error"],
             )
         )
-    sources = sorted({one["platform"]["source"] for one in report["calls"] if "platform" in one})
+    # Of a call that never was, nothing was measured.
+    sources = sorted({one["platform"]["source"] for one in report["calls"] if "platform" in one and one["session_id"]})
     output.table(
         "Calls, as their callers know them" + (f"; measured: from the {', '.join(sources)}" if sources else ""),
         [

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
+from sidetone import process
 from sidetone.cli import output
 from sidetone.cli.options import DataDir, Json
 from sidetone.settings import Settings, SettingsError, load
 
 _MINIMUM_FREE_BYTES = 2 * 2**30
+_OTHER_VARIABLES = {
+    *("SIDETONE_OPENAI_API_KEY", process.LIFELINE_ENV),
+    # compose.yaml's own
+    *(f"SIDETONE_{name}" for name in ("CLOCK", "PUBLIC_HOST", "PUBLISH", "UI_PORT", "VERSION")),
+    *("SIDETONE_READER_PASSWORD", "SIDETONE_WRITER_PASSWORD"),
+}
+"""Variables of ours that are no settings."""
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -46,9 +58,11 @@ def doctor(
     if json:
         output.json_object({"findings": [asdict(finding) for finding in findings]})
     else:
-        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[bold red]problem[/]"}
+        styles = {"ok": "green", "warning": "yellow", "problem": "bold red"}
         for finding in findings:
-            output.stdout.print(f"{marks[finding.state]:<9} {finding.check}: {finding.detail}", highlight=False)
+            mark = f"[{styles[finding.state]}]{finding.state:<7}[/]"
+            line = f"{mark} {finding.check}: {escape(finding.detail)}"
+            output.stdout.print(line, highlight=False, soft_wrap=True)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
 
@@ -56,6 +70,7 @@ def doctor(
 def examine(settings: Settings, *, ports: bool) -> Iterator[Finding]:
     """Run every check."""
     yield _checked("python", _python)
+    yield _checked("settings", _environment, state="warning")
     yield _checked("data dir", lambda: _data_dir(settings))
     yield _checked("log", lambda: _log(settings))
     yield _checked("opus", _opus)
@@ -77,6 +92,19 @@ def _checked(name: str, check: Callable[[], str], state: Literal["warning", "pro
 def _python() -> str:
     parts = ", ".join(f"{name} {version(name)}" for name in ("chdb", "aiortc", "streamlit"))
     return f"{sys.version.split()[0]} with {parts}"
+
+
+def _environment() -> str:
+    """A misspelt variable is ignored like any that is another program's; only here it is told."""
+    ours = {f"SIDETONE_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    given = {name for name in os.environ if name.startswith("SIDETONE_")}
+    if strangers := sorted(given - ours):
+        known = [close[0] for name in strangers if (close := get_close_matches(name, ours, n=1, cutoff=0.85))]
+        raise SettingsError(
+            f"{', '.join(strangers)}: no setting is called that, and it changes nothing"
+            + (f"; perhaps {', '.join(known)} is meant" if known else "")
+        )
+    return f"{len(given)} variables and {'a' if Path('sidetone.toml').exists() else 'no'} sidetone.toml here"
 
 
 def _data_dir(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,12 @@ def complain(message: str) -> None:
     stderr.print(f"[bold red]sidetone:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
+def say_errors_once() -> None:
+    """Keep the store's client from logging what goes wrong: the command says it, in words."""
+    for library in ("clickhouse_connect", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
 def note(message: str) -> None:
     """Say on standard error what is going on."""
     stderr.print(escape(message), highlight=False, soft_wrap=True)
@@ -59,7 +66,7 @@ def table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) 
         printed.add_column(overflow="fold")
         for row in shown:
             for (name, _), unit, value in zip(columns, units, row, strict=True):
-                printed.add_row(name, f"{value} [dim]{unit}[/]" if unit and value != cell(None) else value)
+                printed.add_row(name, f"{value} [dim]{unit}[/]" if unit and value not in ("", cell(None)) else value)
         if not shown:
             printed.add_row("nothing", "")
         stdout.print(printed)

@@ -122,7 +122,13 @@ def replay(
 
 
 def rebuild(
-    tables: Annotated[list[str], typer.Argument(help="Tables to empty and load from the log once more.")],
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            help="Tables to empty and load from the log once more: audio, clients, emitters, frames, inputs, legs, "
+            "packets, sessions, turns, or the rollups packets_1s, packets_1m, region_1s, region_1m."
+        ),
+    ],
     partial: Annotated[
         bool, typer.Option(help="Also if the log no longer has everything; what is gone from it is lost.")
     ] = False,
@@ -133,10 +139,13 @@ def rebuild(
 
     A raw table is rebuilt with its rollups. The collectors pause for a moment and then go on; a rebuild that was cut
     off is finished by the same command.
+
+    Example: `sidetone rebuild region_1s`
     """
     from clickhouse_connect.driver.exceptions import ClickHouseError  # noqa: PLC0415 - `--help` must not load it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
+    from analytics import reason  # noqa: PLC0415
     from collector import CollectorConfig, RebuildError, store_clients  # noqa: PLC0415
     from collector import rebuild as load_again  # noqa: PLC0415
     from sidetone.roles import store_settings  # noqa: PLC0415
@@ -145,8 +154,9 @@ def rebuild(
     host, port, user, password = settings.store()
     config = CollectorConfig(store=store_settings(settings))
     clients = store_clients(host, port, timeout_s=config.insert_timeout_s, user=user, password=password)
+    output.say_errors_once()
     columns = (TextColumn("rebuilding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=output.stderr) as progress:
+    with Progress(*columns, console=output.stderr, transient=True, disable=not output.stderr.is_terminal) as progress:
         task = progress.add_task("messages", total=None)
         try:
             result = _with_log(
@@ -163,7 +173,10 @@ def rebuild(
         except RebuildError as error:
             raise PipelineError(str(error)) from None
         except (ClickHouseError, OSError) as error:
-            raise PipelineError(f"the store at {host}:{port} does not answer: {error}") from None
+            raise PipelineError(
+                f"the store at {host}:{port} does not answer ({reason(error)}); start it with `sidetone up` or "
+                "`sidetone store`, or set SIDETONE_STORE_HOST and SIDETONE_STORE_PORT to where it is"
+            ) from None
     if json:
         output.json_object({"tables": list(result.tables), "messages": result.messages, "resumed": result.resumed})
     else:
@@ -201,7 +214,13 @@ def _with_log(data_dir: Path | None, work: Callable[[EventLog], Awaitable[_T]]) 
     from eventlog.port import EventLogError  # noqa: PLC0415
     from sidetone.roles import log_opener  # noqa: PLC0415
 
-    open_log = log_opener(load(data_dir=data_dir))
+    settings = load(data_dir=data_dir)
+    if settings.log == "sqlite" and not settings.log_file.exists():
+        raise PipelineError(
+            f"there is no event log {settings.log_file}; name the data dir of what writes one with --data-dir "
+            f"(the demo's: {settings.data_dir / 'demo'})"
+        )
+    open_log = log_opener(settings)
 
     async def run() -> _T:
         log = open_log()

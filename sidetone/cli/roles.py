@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sidetone import process
-from sidetone.cli.options import DataDir, StoreHost, StorePort
+from sidetone.cli.options import DataDir, StoreHost, StorePort, of_setting
 from sidetone.settings import Settings, load
 from sidetone.store.about import ABOUT
 
@@ -45,9 +45,10 @@ def transceiver(
         str | None, typer.Argument(help="Which of SIDETONE_TRANSCEIVERS to be; the first if left out.")
     ] = None,
     data_dir: DataDir = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port for signalling [SIDETONE_SIGNALLING_PORT].")] = None,
+    port: Annotated[int | None, typer.Option(help=of_setting("signalling_port", "HTTP port for signalling"))] = None,
     model: Annotated[
-        str | None, typer.Option(help="Voice model: scripted, echo or openai_realtime [SIDETONE_MODEL].")
+        str | None,
+        typer.Option(help=of_setting("model", "Voice model: scripted, echo, openai_realtime or module:Class")),
     ] = None,
 ) -> None:
     """Hold the calls: ICE, DTLS, SRTP, turn-taking, and the bridge to the voice model.
@@ -68,7 +69,7 @@ def collector(data_dir: DataDir = None, store_host: StoreHost = None, store_port
 
 def store(
     data_dir: DataDir = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port on loopback [SIDETONE_STORE_PORT].")] = None,
+    port: Annotated[int | None, typer.Option(help=of_setting("store_port", "HTTP port on loopback"))] = None,
 ) -> None:
     """Be ClickHouse on one machine: its engine in this process, behind its HTTP interface, on loopback."""
     from sidetone.roles import run_store  # noqa: PLC0415
@@ -79,7 +80,7 @@ def store(
 def api(
     store_host: StoreHost = None,
     store_port: StorePort = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port [SIDETONE_API_PORT].")] = None,
+    port: Annotated[int | None, typer.Option(help=of_setting("api_port", "HTTP port"))] = None,
 ) -> None:
     """Answer questions over HTTP as JSON: `GET /v1/questions/overview`."""
     from sidetone.roles import run_api  # noqa: PLC0415
@@ -90,7 +91,7 @@ def api(
 def dashboard(
     store_host: StoreHost = None,
     store_port: StorePort = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port [SIDETONE_DASHBOARD_PORT].")] = None,
+    port: Annotated[int | None, typer.Option(help=of_setting("dashboard_port", "HTTP port"))] = None,
 ) -> None:
     """Show the dashboards in a browser."""
     from sidetone.roles import run_dashboard  # noqa: PLC0415

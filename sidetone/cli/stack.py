@@ -35,18 +35,28 @@ def demo(
     log: Annotated[
         Literal["sqlite", "kafka"] | None,
         typer.Option(
-            help="Event log [SIDETONE_LOG]; for kafka a broker is started unless SIDETONE_KAFKA_BOOTSTRAP names one.",
+            help="Event log [SIDETONE_LOG, default sqlite]; for kafka a broker is started unless "
+            "SIDETONE_KAFKA_BOOTSTRAP names one.",
             show_default=False,
         ),
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the demo's log and store live; what an earlier demo left there is deleted first. `demo` in "
+            "the data dir if left out.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Watch real calls from three regions on a dashboard.
 
     Starts everything on this machine, and callers that talk to a scripted agent over WebRTC and impaired networks.
     At the end, an account: what was emitted and what is stored, what the callers heard and what was measured. Exit
-    status 0 only if nothing was lost.
+    status 0 only if nothing was lost. What was recorded stays until the next demo.
+
+    Example: `sidetone demo --headless --seconds 30 --json`
     """
     from sidetone.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - `--help` must not load it
     from sidetone.stack.ports import with_free_ports  # noqa: PLC0415

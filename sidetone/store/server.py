@@ -158,7 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
     if parsed is None or not parsed.is_loopback:
         raise StoreStartError(
             f"The store serves this machine only and cannot listen on {host}: it has no passwords. "
-            "Use --host 127.0.0.1 (or ::1), and a ClickHouse server for more than one machine."
+            "Let it listen on 127.0.0.1 (or ::1), and use a ClickHouse server for more than one machine."
         )
     family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET  # noqa: PLR2004 - IP version 6
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -46,7 +46,7 @@ def test_every_setting_says_what_it_is() -> None:
         ({"ufrag_key": "not hex"}, "openssl rand -hex 32"),
         ({"ufrag_key": "00ff"}, "shorter than 16 bytes"),
         ({"model": "parrot"}, "model"),
-        ({"no_such_setting": 1}, "no_such_setting"),
+        ({"no_such_setting": 1}, "no_such_setting .* there is no such setting"),
     ],
 )
 def test_wrong_value_is_named_with_its_remedy(flags: dict[str, object], says: str) -> None:
@@ -56,13 +56,13 @@ def test_wrong_value_is_named_with_its_remedy(flags: dict[str, object], says: st
 
 def test_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "sidetone.toml").write_text("store_port = = 1")
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match=r"/sidetone\.toml is not TOML: .*line 1"):
         load()
 
 
 def test_environment_value_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDETONE_EDGES", "eu-west")
-    with pytest.raises(SettingsError, match="edges"):
+    with pytest.raises(SettingsError, match=r"^SIDETONE_EDGES is not JSON: "):
         load()
 
 
