@@ -8,10 +8,11 @@ arrays in the order of arrival, several calls interleaved), and turns them into 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import zstandard
 
 from bench.harness import Work, arguments, report, rounds
@@ -19,7 +20,7 @@ from eventlog import cloudevents
 from eventlog.backlog import Block
 from eventlog.chunks import Sorter, encoded
 from eventlog.codec import decode
-from eventlog.columns import assemble, copied
+from eventlog.columns import Assembly, copied
 from eventlog.schema import PACKET
 
 START_NS = 1_790_000_000_000_000_000
@@ -67,11 +68,8 @@ def captured(calls: int, rows: int, seed: int = 1) -> dict[str, Any]:
 
 def chunked(columns: dict[str, Any], rows: int) -> tuple[int, int]:
     """Make chunks the emitter's way; return `(rows, bytes)`."""
-    result = assemble(PACKET, [Block(rows, columns=copied(PACKET, columns, rows))], "edge-1")
-    if result.batch is None or result.invalid:
-        raise RuntimeError(f"the benchmark's own packets are invalid: {result.problem}")
     done = size = 0
-    for _, part in Sorter(PACKET).chunks(result.batch, 1, 65_536):
+    for _, part in Sorter(PACKET).chunks(_batch(copied(PACKET, columns, rows), rows), 1, 65_536):
         for count, data in encoded(PACKET, part):
             headers = cloudevents.headers(PACKET, "bench", 0, count, data, START_NS)
             done += count
@@ -135,9 +133,17 @@ def main() -> None:
     )
 
 
+def _batch(columns: Mapping[str, object], rows: int) -> pa.RecordBatch:
+    assembly = Assembly(PACKET, "edge-1")
+    assembly.add(Block(rows, columns=columns))
+    batch = assembly.batch()
+    if batch is None or assembly.invalid:
+        raise RuntimeError(f"the benchmark's own packets are invalid: {assembly.problem}")
+    return batch
+
+
 def _sorted(columns: dict[str, Any], rows: int) -> list[Any]:
-    batch = assemble(PACKET, [Block(rows, columns=columns)], "edge-1").batch
-    return [] if batch is None else [part for _, part in Sorter(PACKET).chunks(batch, 1, rows)]
+    return [part for _, part in Sorter(PACKET).chunks(_batch(columns, rows), 1, rows)]
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from relay.edge import Edge, EdgeConfig
 from relay.models import FRAME_SAMPLES, Audio, Model, ModelListener, ModelOutput, Pcm
 from relay.opus import Encoder
 from relay.transceiver import EdgeAddress, Transceiver, TransceiverConfig
+from sidetone.process import prefer_voice, settle_memory
 from voice.floor import FloorConfig
 
 LOOPBACK: Final = "127.0.0.1"
@@ -192,14 +193,17 @@ SERVERS: Final = {"ours": Ours, "stock": Stock}
 
 
 def serve(name: str, key: bytes, pipe: Connection) -> None:
-    """Run a server until the pipe says `stop`; a process's entry."""
+    """Run a server until the pipe says `stop`, prepared as a transceiver in service is; a process's entry."""
+    prefer_voice()
     asyncio.run(_serve(name, key, pipe))
 
 
 async def _serve(name: str, key: bytes, pipe: Connection) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server: Any = SERVERS[name](Path(folder), key)
-        pipe.send(await server.start())
+        where = await server.start()
+        settle_memory()
+        pipe.send(where)
         while True:
             what, *arguments = await asyncio.to_thread(pipe.recv)
             if what == "stop":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -20,21 +18,74 @@ _OWN: Final = 3  # a row's position of its type's own columns
 _ERRORS: Final = (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError)
 
 
-@dataclass(slots=True)
-class Assembled:
-    """One batch made of many blocks, and how many rows could not be in it.
+class Assembly:
+    """One batch made of many blocks. A bad row is left out and counted; a bad column costs its whole block."""
 
-    Attributes:
-        batch: all valid rows in the order of their capture; None if there are none.
-        invalid: rows with a value that the schema does not take.
-        problem: what was wrong with one of them.
+    def __init__(self, fact: FactType, host_id: str) -> None:
+        self.invalid = 0
+        """Rows with a value that the schema does not take."""
+        self.problem = ""
+        """What was wrong with one of them."""
+        self._fact = fact
+        self._host_id = host_id
+        self._parts: list[pa.RecordBatch] = []
 
-    """
+    def add(self, block: Block) -> None:
+        """Add a block behind those before it."""
+        if block.rows is not None:
+            self._add_rows(block.rows)
+        else:
+            self._add({**(block.columns or {}), "host_id": self._host_id}, block.size)
 
-    batch: pa.RecordBatch | None
-    invalid: int = 0
-    problem: str = ""
-    parts: list[pa.RecordBatch] = field(default_factory=list)
+    def batch(self) -> pa.RecordBatch | None:
+        """Return all valid rows in the order in which they were added; None if there are none."""
+        if len(self._parts) > 1:
+            table = pa.Table.from_batches(self._parts, schema=self._fact.schema).unify_dictionaries().combine_chunks()
+            self._parts = table.to_batches()
+        return self._parts[0] if self._parts else None
+
+    def _add_rows(self, rows: list[Row]) -> None:
+        """Add rows; if they do not fit the schema, halve them until the bad ones stand alone."""
+        columns: dict[str, object] = {
+            "session_id": [row[0] for row in rows],
+            "region": [row[1] for row in rows],
+            "observed_ns": [row[2] for row in rows],
+            "host_id": self._host_id,
+        }
+        for name in self._fact.schema.names:
+            if name not in columns:
+                default = self._fact.defaults.get(name)
+                columns[name] = [row[_OWN].get(name, default) for row in rows]
+        if len(rows) == 1:
+            self._add(columns, 1)
+        elif (part := _try(self._fact, columns, len(rows))[0]) is not None:
+            self._append(part)
+        else:
+            half = len(rows) // 2
+            self._add_rows(rows[:half])
+            self._add_rows(rows[half:])
+
+    def _add(self, columns: Mapping[str, object], rows: int) -> None:
+        part, problem = _try(self._fact, columns, rows)
+        if part is None:
+            self.invalid += rows
+            self.problem = problem
+        else:
+            self._append(part)
+
+    def _append(self, part: pa.RecordBatch) -> None:
+        """Add a typed batch without its rows that are NULL where the schema has none."""
+        schema = self._fact.schema
+        wrong = [f.name for f, column in zip(schema, part.columns, strict=True) if not f.nullable and column.null_count]
+        if wrong:
+            keep = _pc.is_valid(part.column(wrong[0]))
+            for name in wrong[1:]:
+                keep = _pc.and_(keep, _pc.is_valid(part.column(name)))
+            self.invalid += part.num_rows - _pc.sum(keep).as_py()
+            self.problem = f"NULL in {wrong}, which must have values"
+            part = part.filter(keep)
+        if part.num_rows:
+            self._parts.append(part)
 
 
 def copied(fact: FactType, columns: Mapping[str, Any], rows: int) -> dict[str, object]:
@@ -74,72 +125,8 @@ def check_names(fact: FactType, names: Iterable[str]) -> None:
         raise ValueError(f"{fact.name} facts need {sorted(missing)} too")
 
 
-def assemble(fact: FactType, blocks: Sequence[Block], host_id: str) -> Assembled:
-    """Turn blocks into one batch. A bad row is left out and counted; a bad column costs its whole block."""
-    result = Assembled(None)
-    for is_rows, group in groupby(blocks, key=lambda block: block.rows is not None):
-        if is_rows:
-            _add_rows(fact, [row for block in group for row in block.rows or ()], host_id, result)
-        else:
-            for block in group:
-                _add(fact, {**(block.columns or {}), "host_id": host_id}, block.size, result)
-    if len(result.parts) == 1:
-        result.batch = result.parts[0]
-    elif result.parts:
-        table = pa.Table.from_batches(result.parts, schema=fact.schema).unify_dictionaries().combine_chunks()
-        result.batch = table.to_batches()[0]
-    return result
-
-
 def _accepted(fact: FactType) -> list[str]:
     return [name for name in fact.schema.names if name != "host_id"]
-
-
-def _add_rows(fact: FactType, rows: list[Row], host_id: str, result: Assembled) -> None:
-    """Add rows; if they do not fit the schema, halve them until the bad ones stand alone."""
-    columns: dict[str, object] = {
-        "session_id": [row[0] for row in rows],
-        "region": [row[1] for row in rows],
-        "observed_ns": [row[2] for row in rows],
-        "host_id": host_id,
-    }
-    for name in fact.schema.names:
-        if name not in columns:
-            default = fact.defaults.get(name)
-            columns[name] = [row[_OWN].get(name, default) for row in rows]
-    if len(rows) == 1:
-        _add(fact, columns, 1, result)
-    elif (part := _try(fact, columns, len(rows))[0]) is not None:
-        _append(fact, part, result)
-    else:
-        half = len(rows) // 2
-        _add_rows(fact, rows[:half], host_id, result)
-        _add_rows(fact, rows[half:], host_id, result)
-
-
-def _add(fact: FactType, columns: Mapping[str, object], rows: int, result: Assembled) -> None:
-    part, problem = _try(fact, columns, rows)
-    if part is None:
-        result.invalid += rows
-        result.problem = problem
-    else:
-        _append(fact, part, result)
-
-
-def _append(fact: FactType, part: pa.RecordBatch, result: Assembled) -> None:
-    """Add a typed batch without its rows that are NULL where the schema has none."""
-    wrong = [
-        f.name for f, column in zip(fact.schema, part.columns, strict=True) if not f.nullable and column.null_count
-    ]
-    if wrong:
-        keep = _pc.is_valid(part.column(wrong[0]))
-        for name in wrong[1:]:
-            keep = _pc.and_(keep, _pc.is_valid(part.column(name)))
-        result.invalid += part.num_rows - _pc.sum(keep).as_py()
-        result.problem = f"NULL in {wrong}, which must have values"
-        part = part.filter(keep)
-    if part.num_rows:
-        result.parts.append(part)
 
 
 def _try(fact: FactType, columns: Mapping[str, object], rows: int) -> tuple[pa.RecordBatch | None, str]:

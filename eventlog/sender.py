@@ -6,13 +6,14 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from eventlog import cloudevents
 from eventlog.backlog import Backlog, Block, Row
 from eventlog.chunks import Sorter, encoded
-from eventlog.columns import assemble
+from eventlog.columns import Assembly
 from eventlog.link import Link, first
 from eventlog.outbox import Outbox
 from eventlog.port import Record, TopicPartition
@@ -33,6 +34,16 @@ _LOOK_S: Final = 0.02
 
 _BLOCKS_PER_CHUNK: Final = 4
 """A block of more rows than a chunk's by this number is a chunk of its own: it comes sorted, and is not copied."""
+
+_STEP_ROWS: Final = 512
+"""Single rows that are typed in one step, some 2 ms. What a step costs whatever its size would weigh too much in less."""
+
+_BREATH_S: Final = 0.002
+"""Between two steps. The threads that carry voice share the interpreter: each of their calls into a codec gives it
+away, and to have it back they wait while this one works. Waits this far apart fit into a tick, all in one go do not."""
+
+_HURRY_ROWS: Final = 32_768
+"""With so many rows held there are no pauses: a lasting flood of rows would be shed for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +142,14 @@ class Sender:
             await self._take_all()
             if time.monotonic() >= account_at and self._partitions() and await self._outbox.room():
                 account_at += _ACCOUNT_EVERY_S
-                self._account(final=False)
+                await self._account(final=False)
 
     async def _finish(self, sending: asyncio.Task[None]) -> None:
         self._backlog.refuse("closed")
         await self._settled(sending, self._data_late)
         self._backlog.shed_queued("close_timeout")
         if self._partitions():
-            self._account(final=True)
+            await self._account(final=True)
             await self._settled(sending, self._late)
         else:
             self._backlog.hold(EMITTER, 1)
@@ -183,24 +194,28 @@ class Sender:
                 if not blocks or left[name] <= 0:
                     del left[name]
                 if blocks:
-                    self._outbox.add(self._chunks(FACTS[name], blocks, partitions))
+                    self._outbox.add(await self._chunks(FACTS[name], blocks, partitions))
             await asyncio.sleep(0)  # the outbox's turn
             has_room = await self._outbox.room()
         return bool(left)
 
-    def _chunks(self, fact: FactType, blocks: list[Block], partitions: int) -> list[Chunk]:
+    async def _chunks(self, fact: FactType, blocks: list[Block], partitions: int) -> list[Chunk]:
         """Make chunks of blocks and name them; rows that no chunk can hold are shed."""
         rows = sum(block.size for block in blocks)
         chunks: list[Chunk] = []
         try:
-            result = assemble(fact, blocks, self._producer.host_id)
-            if result.invalid:
-                _logger.error("%d %s facts are invalid: %s", result.invalid, fact.name, result.problem)
-                self._backlog.settle(fact, shed={"invalid": result.invalid})
-                rows -= result.invalid
-            if result.batch is not None:
+            assembly = Assembly(fact, self._producer.host_id)
+            for step in _steps(blocks):
+                assembly.add(step)
+                await self._breathe()
+            if assembly.invalid:
+                _logger.error("%d %s facts are invalid: %s", assembly.invalid, fact.name, assembly.problem)
+                self._backlog.settle(fact, shed={"invalid": assembly.invalid})
+                rows -= assembly.invalid
+            if (batch := assembly.batch()) is not None:
                 sorter = self._sorters[fact.name]
-                for partition, part in sorter.chunks(result.batch, partitions, self._chunk_rows):
+                for partition, part in sorter.chunks(batch, partitions, self._chunk_rows):
+                    await self._breathe()
                     for size, data in encoded(fact, part):
                         if data:
                             chunks.append(self._named(fact, partition, size, data))
@@ -212,6 +227,11 @@ class Sender:
             self._backlog.settle(fact, shed={"failed": rows})
         return chunks
 
+    async def _breathe(self) -> None:
+        """Leave the interpreter to the process's other threads, unless there is no time for that."""
+        if not self._closing.is_set() and self._backlog.held < _HURRY_ROWS:
+            await asyncio.sleep(_BREATH_S)
+
     def _named(self, fact: FactType, partition: int, rows: int, data: bytes) -> Chunk:
         sequence = self._sequences[fact.name]
         headers = cloudevents.headers(fact, self._producer.source, sequence, rows, data, time.time_ns())
@@ -219,7 +239,7 @@ class Sender:
         key = str(partition).encode()
         return Chunk(fact, rows, Record(TopicPartition(fact.topic, partition), data, headers, key))
 
-    def _account(self, *, final: bool) -> None:
+    async def _account(self, *, final: bool) -> None:
         """Write the accounts as facts, the one of `emitter` facts with these very rows included."""
         accounts = self._backlog.accounts()
         names = sorted(name for name, account in accounts.items() if account.captured or name == EMITTER.name)
@@ -240,7 +260,18 @@ class Sender:
                 "final": final,
             }
             rows.append((NO_SESSION, self._producer.region, now_ns, values))
-        self._outbox.add(self._chunks(EMITTER, [Block(len(rows), rows=rows)], self._partitions() or 1))
+        self._outbox.add(await self._chunks(EMITTER, [Block(len(rows), rows=rows)], self._partitions() or 1))
+
+
+def _steps(blocks: list[Block]) -> Iterator[Block]:
+    """Cut rows into steps; columns are cheap to type and stay whole."""
+    for block in blocks:
+        if block.rows is None:
+            yield block
+            continue
+        for start in range(0, block.size, _STEP_ROWS):
+            rows = block.rows[start : start + _STEP_ROWS]
+            yield Block(len(rows), rows=rows)
 
 
 def _check(task: asyncio.Task[None]) -> None:

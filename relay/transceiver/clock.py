@@ -16,7 +16,7 @@ import structlog
 from relay.transceiver.counters import Counters
 
 TICK_NS: Final = 20_000_000
-PHASES: Final = 10
+PHASES: Final = 20
 PHASE_NS: Final = TICK_NS // PHASES
 """2 ms: some two calls' work, and no finer than an event loop's timer (1 ms) can tell apart."""
 

@@ -100,7 +100,7 @@ class TransceiverConfig:
     dtx: bool = False
     voiced_dbov: float = -55.0
     late_answer_ms: float = 2_500.0
-    batch: int = 256
+    batch: int = 8
     version: str = "0.1.0"
 
     def __post_init__(self) -> None:

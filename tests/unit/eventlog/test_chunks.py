@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from eventlog.backlog import Block
 from eventlog.chunks import Sorter, encoded
 from eventlog.codec import decode
-from eventlog.columns import assemble
+from eventlog.columns import Assembly
 from eventlog.partitioner import partition_for
 from eventlog.schema import FACTS, FactType
 from tests.golden.eventlog import make
@@ -41,7 +41,9 @@ def legs(captures: list[Capture], first: int = 0) -> pa.RecordBatch:
         "method": [method for _, method, _ in captures],
         "rtt_us": np.arange(first, first + len(captures)),
     }
-    batch = assemble(LEG, [Block(len(captures), columns=columns)], "host").batch
+    assembly = Assembly(LEG, "host")
+    assembly.add(Block(len(captures), columns=columns))
+    batch = assembly.batch()
     assert batch is not None
     return batch
 
