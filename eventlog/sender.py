@@ -36,7 +36,7 @@ _BLOCKS_PER_CHUNK: Final = 4
 """A block of more rows than a chunk's by this number is a chunk of its own: it comes sorted, and is not copied."""
 
 _STEP_ROWS: Final = 512
-"""Single rows that are typed in one step, some 2 ms. What a step costs whatever its size would weigh too much in less."""
+"""Single rows that are typed in one step, some 2 ms. What a step costs whatever its size weighs too much in less."""
 
 _BREATH_S: Final = 0.002
 """Between two steps. The threads that carry voice share the interpreter: each of their calls into a codec gives it
