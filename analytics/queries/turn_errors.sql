@@ -15,7 +15,7 @@
 -- column side text : who is charged with it: agent or user (dead air that the user owed)
 -- column value_ms ms : what was measured
 -- column threshold_ms ms : the limit that it was held against
--- column evidence text : the same in words
+-- column evidence text : the same in words; for agent_cut_user also how long the user had paused, and what silence was taken for the turn's end: an endpointing that waits for longer than the pause would not have cut in
 WITH
     {session:String} AS only_session,
 -- include: parts/thresholds.sql
@@ -36,8 +36,19 @@ SELECT
     side,
     value_ms,
     toFloat64(threshold_ms) AS threshold_ms,
-    evidence
-FROM errors
+    concat(
+        evidence,
+        if(silence_ms IS NULL, '', concat('; the turn\'s end was decided after ', toString(round(assumeNotNull(silence_ms))), ' ms of silence'))
+    ) AS evidence
+FROM
+(
+    SELECT
+        e.*,
+        -- The last decision before the agent began.
+        if(kind = 'agent_cut_user', arrayLast(x -> x.1 <= at_ns, m.decisions).2, NULL) AS silence_ms
+    FROM errors AS e
+    LEFT JOIN (SELECT session_id, turn_id, decisions FROM turn_marks) AS m ON e.session_id = m.session_id AND e.turn_id = m.turn_id
+)
 WHERE empty({kind:Array(String)}) OR has({kind:Array(String)}, kind)
 ORDER BY at_ns DESC, session_id, kind
 LIMIT {limit:UInt32}

@@ -188,9 +188,7 @@ def _marks(start_ns: int, facts: Records) -> list[dict[str, Any]]:
             "type": "scatter",
             "name": words.kind(kind),
             "data": [
-                [seconds(start_ns, row["at_ns"]), lane, f"turn {row['turn_id']}"]
-                for row in facts
-                if row["kind"] == kind
+                [seconds(start_ns, row["at_ns"]), lane, _circumstances(row)] for row in facts if row["kind"] == kind
             ],
             "symbol": symbol,
             "symbolSize": 9,
@@ -201,6 +199,12 @@ def _marks(start_ns: int, facts: Records) -> list[dict[str, Any]]:
         for kind, (lane, symbol, colour) in MARKS.items()
         if any(row["kind"] == kind for row in facts)
     ]
+
+
+def _circumstances(fact: dict[str, Any]) -> str:
+    silence = "" if fact["silence_ms"] is None else f"after {words.ms(fact['silence_ms'])} of silence"
+    reason = "" if fact["reason"] is None else f"reason: {words.kind(fact['reason'])}"
+    return ", ".join(part for part in (f"turn {fact['turn_id']}", silence, reason) if part)
 
 
 def _errors(start_ns: int, errors: Records) -> dict[str, Any]:

@@ -40,6 +40,13 @@ def _answers(calls: Calls) -> None:
     call.agent(1, 2600, 2900, "yielded")
     call.step("closed", 3200, "hangup", who="client")
 
+    call = calls.new("agent_cut_user after a breath")
+    call.user(1, 1000, 2000)
+    call.turn(1, "endpoint_decided", 2500, actor="system", silence_ms=500.0)
+    call.user(1, 2600, 4000)
+    call.agent(1, 2700, 3000, "yielded")
+    call.step("closed", 4200, "hangup", who="client")
+
     call = calls.new("late_response")
     call.exchange(1, 1000, 2000, 4700, 6000)  # 2700 ms: late, and short of dead air
     call.step("closed", 6500, "hangup", who="client")
@@ -166,6 +173,7 @@ ERRORS = {
     "good": [],
     "agent_cut_user in a pause": [("agent_cut_user", 1, 2800.0, 400.0)],
     "agent_cut_user while speaking": [("agent_cut_user", 1, 2600.0, -1600.0)],
+    "agent_cut_user after a breath": [("agent_cut_user", 1, 2700.0, -100.0)],
     "late_response": [("late_response", 1, 2000.0, 2700.0)],
     "missed_response by silence": [("dead_air", 1, 2000.0, 7000.0), ("missed_response", 1, 2000.0, 7000.0)],
     "missed_response by words": [("missed_response", 1, 2000.0, 2600.0)],

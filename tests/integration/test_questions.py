@@ -57,6 +57,21 @@ def test_errors_of_one_conversation(name: str, errors: list[dict[str, Any]], cal
     assert found == sorted(ERRORS[name])
 
 
+def test_a_cut_in_tells_the_pause_and_the_silence_that_was_taken_for_the_end(
+    errors: list[dict[str, Any]], calls: Calls
+) -> None:
+    said = {row["session_id"]: row["evidence"] for row in errors if row["kind"] == "agent_cut_user"}
+    assert said[calls.by_name["agent_cut_user in a pause"].id] == (
+        "the agent began in a pause of 1200 ms; the user went on 400 ms later; the turn's end was decided after 500 ms "
+        "of silence"
+    )
+    assert said[calls.by_name["agent_cut_user after a breath"].id] == (
+        "the agent began while the user was speaking, who had paused for 600 ms; the turn's end was decided after "
+        "500 ms of silence"
+    )
+    assert said[calls.by_name["agent_cut_user while speaking"].id] == "the agent began while the user was speaking"
+
+
 def test_dead_air_is_charged_to_the_side_that_owed_the_turn(errors: list[dict[str, Any]], calls: Calls) -> None:
     sides = {row["session_id"]: row["side"] for row in errors if row["kind"] == "dead_air"}
     assert sides[calls.by_name["dead_air of the user"].id] == "user"
@@ -66,7 +81,7 @@ def test_dead_air_is_charged_to_the_side_that_owed_the_turn(errors: list[dict[st
 def test_overview_by_region(client: Client) -> None:
     total, eu, us = run(client, "overview", SPAN | {"total": True}).records()
     assert (total["scope"], eu["region"], us["region"]) == ("all", "eu-west", "us-east")
-    assert [row["calls"] for row in (total, eu, us)] == [23, 22, 1]
+    assert [row["calls"] for row in (total, eu, us)] == [24, 23, 1]
     # Two turns where both were answered; a backchannel is none.
     assert us["turns"] == us["latency_n"] == 2
     assert us["latency_coverage"] == 1
@@ -229,7 +244,7 @@ def test_facts_counts_rows_that_are_stored_twice(tmp_path: Any) -> None:
 
 def test_sessions_filters(client: Client, calls: Calls) -> None:
     everyone = run(client, "sessions", SPAN).records()
-    assert len(everyone) == 23
+    assert len(everyone) == 24
     assert everyone[0]["session_id"] == calls.by_name["network"].id
     assert [row["session_id"] for row in run(client, "sessions", SPAN | {"region": "us-east"}).records()] == [
         calls.by_name["network"].id

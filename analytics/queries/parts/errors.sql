@@ -8,10 +8,17 @@
                     empty(cut_ns), [],
                     [(
                         a.start, 'agent_cut_user', arrayMin(cut_ns) / 1e6, cut_in_ms,
-                        if(
-                            arrayMin(cut_ns) < 0,
-                            'the agent began while the user was speaking',
-                            concat('the agent began in a pause; the user went on ', toString(round(arrayMin(cut_ns) / 1e6)), ' ms later')
+                        concat(
+                            if(arrayMin(cut_ns) < 0, 'the agent began while the user was speaking', 'the agent began in a pause'),
+                            multiIf(
+                                paused_ms = 0, '',
+                                arrayMin(cut_ns) < 0, concat(', who had paused for ', toString(round(paused_ms)), ' ms'),
+                                concat(' of ', toString(round(paused_ms)), ' ms')
+                            ),
+                            if(
+                                arrayMin(cut_ns) < 0, '',
+                                concat('; the user went on ', toString(round(arrayMin(cut_ns) / 1e6)), ' ms later')
+                            )
                         )
                     )]
                 ),
@@ -59,6 +66,12 @@
                     u -> u.start - a.start,
                     arrayFilter((u, cut) -> cut AND if(u.stop > 0, u.stop, known) > a.start, claims, cut_in)
                 ) AS cut_ns,
+                -- The pause that was taken for the end, from the words before to the first that were cut; 0 if it was none.
+                arrayFirst((u, cut) -> cut AND if(u.stop > 0, u.stop, known) > a.start, claims, cut_in) AS cut_off,
+                if(
+                    cut_off.before > 0 AND cut_off.start <= cut_off.before + resume_ms * 1000000,
+                    (cut_off.start - cut_off.before) / 1e6, 0
+                ) AS paused_ms,
                 a.reason = 'yielded' AND a.stop > 0 AS gave_way,
                 -- What the agent gave way to was what it had cut off.
                 arrayExists(

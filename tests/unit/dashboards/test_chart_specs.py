@@ -55,13 +55,14 @@ def test_voices_and_packets_share_one_time_axis() -> None:
         {"who": "user", "start_ns": 11 * S, "end_ns": 12 * S, "backchannel": False},
         {"who": "agent", "start_ns": 13 * S, "end_ns": None, "backchannel": False},
     ]
-    facts = [{"kind": "endpoint_decided", "at_ns": 12 * S + S // 2, "turn_id": 1}]
+    decided = {"kind": "endpoint_decided", "at_ns": 12 * S + S // 2, "turn_id": 1, "silence_ms": 500.0}
+    facts = [decided | {"reason": "silence"}]
     troubles = [packet(11.5, lost=2), packet(12, lost=-1, reordered=1)]
     chart = voices.timeline(10 * S, 18 * S, lanes=lanes, facts=facts, errors=[], packets=troubles, decisions=[])
     by_name = {line["name"]: line for line in chart["series"]}
     assert by_name["user speaks"]["data"] == [[1.0, "user"], [2.0, "user"], [None, "user"]]
     assert by_name["agent speaks"]["data"][1] == [8.0, "agent"]  # still speaking: to the end of what is known
-    assert by_name["endpoint decided"]["data"] == [[2.5, "user", "turn 1"]]
+    assert by_name["endpoint decided"]["data"] == [[2.5, "user", "turn 1, after 500 ms of silence, reason: silence"]]
     assert by_name["lost"]["data"] == [[1.5, "edge ↑", 2]]  # what turned up again is no loss to draw
     assert by_name["reordered"]["data"] == [[2.0, "edge ↑", 1]]
     assert [axis["max"] for axis in chart["xAxis"]] == [8, 8]
@@ -71,7 +72,7 @@ def test_voices_and_packets_share_one_time_axis() -> None:
 def test_every_kind_of_fact_is_on_the_chart() -> None:
     assert set(TURN_KINDS) == set(voices.MARKS) | voices.INTERVALS
     assert not set(voices.MARKS) & voices.INTERVALS
-    facts = [{"kind": kind, "at_ns": S, "turn_id": 1} for kind in voices.MARKS]
+    facts = [{"kind": kind, "at_ns": S, "turn_id": 1, "silence_ms": None, "reason": None} for kind in voices.MARKS]
     chart = voices.timeline(0, 2 * S, lanes=[], facts=facts, errors=[], packets=[], decisions=[])
     drawn = {line["name"] for line in chart["series"] if line["data"]}
     assert drawn == {words.kind(kind) for kind in voices.MARKS}
