@@ -68,11 +68,8 @@ def test_kill_query_finds_a_query_by_its_clients_id(client: Client, address: tup
     other = again(client, address)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(other.query, "SELECT count() FROM system.numbers", settings={"query_id": query_id})
-        killed = False
-        while not killed and not running.done():
-            killed = bool(
-                client.query("KILL QUERY WHERE query_id = {q:String} SYNC", parameters={"q": query_id}).result_rows
-            )
+        while not running.done():  # until the query is there, there is nothing to kill
+            client.command("KILL QUERY WHERE query_id = {q:String} SYNC", parameters={"q": query_id})
         with pytest.raises(DatabaseError) as caught:
             running.result()
     assert caught.value.code == 394
