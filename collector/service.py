@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
@@ -121,25 +122,40 @@ def _stuck(collector: Collector) -> str:
 
 async def _migrate(clients: ClientFactory, config: CollectorConfig, health: Health, stop: asyncio.Event) -> bool:
     """Bring the tables up to date, however long the store is away; False if told to stop before that."""
+    # Not the loop's own threads, whose end the loop's end would wait for: a store may take a minute not to answer.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="migrate")
+    migrating = asyncio.ensure_future(_migrated(clients, config, health, thread))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({migrating, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not migrating.done():
+            return False
+        migrating.result()
+    finally:
+        for task in (migrating, stopping):
+            task.cancel()
+        await asyncio.gather(migrating, stopping, return_exceptions=True)
+        thread.shutdown(wait=False, cancel_futures=True)
+    health.problem = ""
+    health.migrated = True
+    return True
 
+
+async def _migrated(
+    clients: ClientFactory, config: CollectorConfig, health: Health, thread: ThreadPoolExecutor
+) -> None:
     def apply() -> None:
         migrate(clients(), config.store)
 
     def keep_trying(error: Exception) -> bool:
         health.problem = f"the store is away: {error}"
-        return isinstance(error, ClickHouseError | OSError) and not stop.is_set()
+        return isinstance(error, ClickHouseError | OSError)
 
-    try:
-        async for attempt in stamina.retry_context(
-            on=keep_trying, attempts=None, timeout=None, wait_initial=0.1, wait_max=config.retry_max_s, wait_jitter=0.1
-        ):
-            with attempt:
-                await asyncio.to_thread(apply)
-    except (ClickHouseError, OSError):
-        return False
-    health.problem = ""
-    health.migrated = True
-    return True
+    async for attempt in stamina.retry_context(
+        on=keep_trying, attempts=None, timeout=None, wait_initial=0.1, wait_max=config.retry_max_s, wait_jitter=0.1
+    ):
+        with attempt:
+            await asyncio.get_running_loop().run_in_executor(thread, apply)
 
 
 async def _watch_lag(collector: Collector, metrics: Metrics) -> None:

@@ -23,6 +23,7 @@ from sidetone.endpoints import announced
 from sidetone.guard import token_for
 from sidetone.serving import address_problem, bind, local_url, serve
 from sidetone.settings import Settings, SettingsError, TransceiverSetting
+from sidetone.stack.plan import COLLECTOR_LOADS_S
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from eventlog.port import EventLog
     from relay.transceiver import Transceiver
     from voice.floor import FloorConfig
-
-_STOP_GRACE_S = {"sqlite": 1.8, "kafka": 8.0}
-"""How long a collector loads what is left when it is to end: on one machine everything is gone within 5 s."""
 
 
 def log_opener(settings: Settings) -> Callable[[], EventLog]:
@@ -304,7 +302,7 @@ def run_collector(settings: Settings) -> None:
                 metrics_host=settings.collector_host,
                 metrics_port=settings.collector_port,
                 metrics_token=token_for(settings.collector_host, settings),
-                stop_grace_s=_STOP_GRACE_S[settings.log],
+                stop_grace_s=COLLECTOR_LOADS_S[settings.log],
                 store=store_settings(settings),
             ),
             log_opener(settings),
@@ -320,6 +318,9 @@ def run_collector(settings: Settings) -> None:
         asyncio.run(run())
     except CollectorHaltedError as error:
         raise SettingsError(str(error)) from None
+    # A store that does not answer holds a thread for as long as an insert may take. What it was to insert stands in
+    # the log with its intent, and the next start does it again.
+    process.end_now()
 
 
 def run_store(settings: Settings) -> None:
