@@ -50,8 +50,8 @@ TURN_FIELDS: Final = ("kind", "turn_id", "actor", "at_ns", "reason")
 DRAIN_S: Final = 0.4
 """At the end, how long what is on the uplink may take to arrive."""
 
-SETTLE_S: Final = 0.2
-"""At the end, how long the receiver may take to read what its socket holds."""
+SETTLE_S: Final = 1.0
+"""At the end, how long the receiver may take to read what its socket holds; on a busy machine it comes to it late."""
 
 FLUSH_S: Final = 0.15
 """At the end, how long the last statistics may take to be acknowledged before they are said again."""
@@ -192,7 +192,8 @@ class Call:
             )
         except httpx.HTTPError as error:
             raise CallError(
-                f"{url} does not answer ({error or type(error).__name__}); is a transceiver there? `sidetone up` starts one on this machine"
+                f"{url} does not answer ({error or type(error).__name__}); is a transceiver there? `sidetone up` starts "
+                "one on this machine"
             ) from error
         if response.status_code != CREATED:
             raise CallError(f"{url} answered {response.status_code}: {response.text[:300]}")

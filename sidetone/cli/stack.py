@@ -152,4 +152,9 @@ def _show(result: dict[str, Any]) -> None:
             for name, fact in result["facts"].items()
         ],
     )
-    output.note("nothing was lost" if result["ok"] else "NOT everything is accounted for: --json says what is not")
+    if result["ok"]:
+        output.note("nothing was lost")
+    else:
+        output.note("NOT everything is accounted for:")
+        for shortfall in result["shortfalls"]:
+            output.note(f"  {shortfall}")

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from sidetone.process import LIFELINE_ENV
 
-_STOP_S = 2.5
+_STOP_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)

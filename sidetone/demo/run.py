@@ -56,7 +56,7 @@ async def run_demo(
     report: Callable[[str], None],
     on_up: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Run the demo to its end, or until `stop`, and return its account (see `report.account`).
+    """Run the demo to its end, or until `stop`, and return its account (see `report.account` and `report.conclude`).
 
     Raises:
         SettingsError: the data dir holds something that is not a demo's, or the Kafka that was given cannot be used.
@@ -111,9 +111,9 @@ async def _run(
         await stack.stop(up_to=_STORE_STOPS_AFTER)
         result: dict[str, Any] = await importlib.import_module(_REPORT).account(settings, fleet)
         result["first_stored_turn_s"] = first_turn.seconds
+        await stack.stop()
         result["deaths"] = stack.deaths
-        result["ok"] = result["ok"] and not stack.deaths
-    return result
+    return dict(importlib.import_module(_REPORT).conclude(result))
 
 
 async def _report_of(callers: Callers, stop: asyncio.Event) -> dict[str, Any]:
