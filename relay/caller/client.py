@@ -192,8 +192,8 @@ class Call:
             )
         except httpx.HTTPError as error:
             raise CallError(
-                f"{url} does not answer ({error or type(error).__name__}); is a transceiver there? `sidetone up` starts "
-                "one on this machine"
+                f"{url} does not answer ({error or type(error).__name__}); `sidetone up` starts "
+                "a transceiver on this machine"
             ) from error
         if response.status_code != CREATED:
             raise CallError(f"{url} answered {response.status_code}: {response.text[:300]}")

@@ -60,7 +60,7 @@ async def account(settings: Settings, fleet: dict[str, Any]) -> dict[str, Any]:
 
 
 def conclude(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the account with `ok`: nothing was lost, doubled, shed or measured wrong; else `shortfalls` say what was."""
+    """Return the account with `ok`: nothing was lost, doubled, shed or measured wrong; else `shortfalls` say what."""
     shortfalls = [
         f"{name}: {fact['emitted']} facts emitted, {fact['accounted']} by the producers' own count, {fact['stored']} "
         f"stored, {fact['distinct']} of them distinct, {sum(fact['shed'].values())} shed, {fact['missing_chunks']} "
