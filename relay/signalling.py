@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from email.message import Message
 from email.parser import BytesParser
-from email.policy import HTTP
+from email.policy import compat32
 from typing import Any, Final
 
 from fastapi import HTTPException, Request
@@ -110,7 +110,7 @@ def application_of(
 def _fields(content_type: str, body: bytes) -> dict[str, bytes]:
     """Read a form (RFC 7578); of fields of one name the first counts."""
     head = f"content-type: {content_type}\r\n\r\n".encode("latin-1", "replace")
-    message: Message = BytesParser(policy=HTTP).parsebytes(head + body)
+    message: Message = BytesParser(policy=compat32).parsebytes(head + body)
     fields: dict[str, bytes] = {}
     parts = message.get_payload()
     for part in parts if isinstance(parts, list) else ():
