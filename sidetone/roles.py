@@ -371,6 +371,8 @@ def run_dashboard(settings: Settings) -> None:
     sock = bind(settings.dashboard_host, settings.dashboard_port, "dashboard_port")
     # The page script runs in this process and asks for the store the way any process of ours is told: by environment.
     os.environ.update(settings.as_environment())
+    # First, because it tells Streamlit which folder's configuration to read.
+    app = App(Path(dashboards.__file__).with_name("app.py"))
     bootstrap.load_config_options(
         {
             "server_address": settings.dashboard_host,
@@ -380,7 +382,6 @@ def run_dashboard(settings: Settings) -> None:
             "browser_gatherUsageStats": False,
         }
     )
-    app = App(Path(dashboards.__file__).with_name("app.py"))
 
     async def run() -> None:
         stop = process.async_stop_event()

@@ -4,6 +4,9 @@
 `stack` runs them all, `calls` makes calls, `answers` asks the store, `doctor` looks for what is wrong.
 """
 
-from sidetone.cli.app import app, main
+try:
+    from sidetone.cli.app import app, main
+except KeyboardInterrupt:  # Ctrl-C before the command has begun
+    raise SystemExit(130) from None
 
 __all__ = ["app", "main"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,9 @@ from sidetone import process
 from sidetone.cli import output
 from sidetone.cli.options import DataDir, Json
 from sidetone.settings import Settings, load
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status of what was stopped before it had anything to tell."""
 
 
 def register(app: typer.Typer) -> None:
@@ -54,7 +58,8 @@ def demo(
 
     Starts everything on this machine, and callers that talk to a scripted agent over WebRTC and impaired networks.
     At the end, an account: what was emitted and what is stored, what the callers heard and what was measured. Exit
-    status 0 only if nothing was lost. What was recorded stays until the next demo.
+    status 0 only if nothing was lost, 130 if it was stopped before the first call. What was recorded stays until the
+    next demo.
 
     Example: `sidetone demo --headless --seconds 30 --json`
     """
@@ -73,11 +78,14 @@ def demo(
         if options.dashboard:
             _welcome(settings)
 
-    async def run() -> dict[str, Any]:
+    async def run() -> dict[str, Any] | None:
         with output.progressing(f"{calls} calls", seconds) as report:
             return await run_demo(settings, options, process.async_stop_event(), report, on_up)
 
     result = asyncio.run(run())
+    if result is None:
+        output.note("stopped before the first call")
+        raise typer.Exit(INTERRUPTED)
     if json:
         output.json_object(result)
     else:

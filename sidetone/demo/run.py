@@ -25,6 +25,7 @@ _REPORT = "sidetone.demo.report"
 _MARKER = ".sidetone-demo"
 _CALLS_NEED = 0
 """`starts` of the parts that run before the first call; what shows the facts starts beside the calls."""
+_LOAD_S = 30.0
 _STORE_STOPS_AFTER = 3
 """`stops` of the last part before the store (see `stack.plan`)."""
 
@@ -55,8 +56,10 @@ async def run_demo(
     stop: asyncio.Event,
     report: Callable[[str], None],
     on_up: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Run the demo to its end, or until `stop`, and return its account (see `report.account` and `report.conclude`).
+
+    None if it was stopped before the first call: there is nothing to give account of.
 
     Raises:
         SettingsError: the data dir holds something that is not a demo's, or the Kafka that was given cannot be used.
@@ -82,10 +85,12 @@ async def _run(
     report: Callable[[str], None],
     on_up: Callable[[], None],
     started: float,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     stack = Stack(settings, dashboard=options.dashboard, report=report)
     async with stack:
         await process.until(stop, stack.start(up_to=_CALLS_NEED))
+        if stop.is_set():
+            return None
         calls = Calls(
             url=f"http://{settings.signalling_host}:{settings.signalling_port}",
             routes=[(region, NETWORKS[i % len(NETWORKS)]) for i, region in enumerate(_regions(settings))],
@@ -109,11 +114,30 @@ async def _run(
         (settings.data_dir / "callers.json").write_text(json.dumps(fleet))
         report("calls ended; the last facts are on their way into the store")
         await stack.stop(up_to=_STORE_STOPS_AFTER)
+        await _load_what_is_left(settings, report)
         result: dict[str, Any] = await importlib.import_module(_REPORT).account(settings, fleet)
         result["first_stored_turn_s"] = first_turn.seconds
         await stack.stop()
         result["deaths"] = stack.deaths
     return dict(importlib.import_module(_REPORT).conclude(result))
+
+
+async def _load_what_is_left(settings: Settings, report: Callable[[str], None]) -> None:
+    """Load what a collector on a busy machine was not given the time for: the account is of all that was emitted."""
+    from collector import Collector, CollectorConfig, CollectorHaltedError, store_clients  # noqa: PLC0415
+    from sidetone.roles import log_opener, store_settings  # noqa: PLC0415
+
+    host, port, user, password = settings.store()
+    config = CollectorConfig(store=store_settings(settings))
+    clients = store_clients(host, port, timeout_s=config.insert_timeout_s, user=user, password=password)
+    log = log_opener(settings)()
+    try:
+        async with asyncio.timeout(_LOAD_S):
+            await Collector(log, clients, config).drain()
+    except (TimeoutError, CollectorHaltedError) as error:
+        report(f"the store has not taken all facts: {error or f'it takes longer than {_LOAD_S:.0f} s'}")
+    finally:
+        await log.aclose()
 
 
 async def _report_of(callers: Callers, stop: asyncio.Event) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Child:
         self.log_file = log_file
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
+        self._was_ready = False
 
     async def start(self, ready_timeout_s: float = 60.0) -> None:
         """Start the process and wait until it says that it is ready.
@@ -42,6 +43,7 @@ class Child:
             StackError: it ended first, or was not ready in time.
 
         """
+        self._was_ready = False
         with (
             tempfile.TemporaryDirectory(prefix="sidetone-") as folder,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
@@ -60,6 +62,7 @@ class Child:
                     task.cancel()
                 await asyncio.gather(ready, ended, return_exceptions=True)
         if is_ready:
+            self._was_ready = True
             return
         if self._process is not None and self._process.returncode is None:
             await self.stop(grace_s=0.0)
@@ -72,7 +75,10 @@ class Child:
         return await self._process.wait()
 
     async def stop(self, grace_s: float | None = None) -> bool:
-        """End the process: SIGTERM, then SIGKILL after its grace. Return whether it went by itself, cleanly."""
+        """End the process: SIGTERM, then SIGKILL after its grace. Return whether it went by itself, cleanly.
+
+        One that was not ready yet may not have got to where it handles SIGTERM, and goes cleanly by it.
+        """
         process = self._process
         if process is None:
             return True
@@ -87,7 +93,7 @@ class Child:
             await process.wait()
         if process.stdin is not None:
             process.stdin.close()
-        return process.returncode == 0
+        return process.returncode == 0 or (not self._was_ready and process.returncode == -signal.SIGTERM)
 
     async def _spawn(self, notify_path: str) -> None:
         environment = {**os.environ, **self._environment, LIFELINE_ENV: "1", "NOTIFY_SOCKET": notify_path}

@@ -38,3 +38,6 @@ def test_person_logs_in_to_a_dashboard_that_is_open_to_the_network_and_it_is_liv
         # What the page's script wrote came over the web socket; there is no store behind it.
         expect(page.get_by_text("No answer from the store").first).to_be_visible(timeout=60_000)
         assert page.url == f"{url}/session?session=none"
+        # The pages' own configuration is in force: nothing of Streamlit's for those who write pages.
+        expect(page.get_by_text("Deploy", exact=True)).to_have_count(0)
+        expect(page.get_by_test_id("stMainMenu")).to_have_count(0)
