@@ -211,9 +211,15 @@ def _waterfall(falls: Records) -> None:
         st.caption("No turn of this call has been answered.")
         return
     heard = sum(row["listener_ms"] is not None for row in answered)
+    clock_errors = [row["clock_error_ms"] for row in answered if row["clock_error_ms"] is not None]
+    measured = (
+        f"measured for {len(clock_errors)}, to ±{words.ms(max(clock_errors))} by the client's clock; else "
+        if clock_errors
+        else ""
+    )
     st.caption(
-        f"n = {len(answered)} answered turns of {len(falls)}; the listener's whole is known for {heard}. Network is "
-        "half of the round trip each way (symmetric assumed)."
+        f"n = {len(answered)} answered turns of {len(falls)}; the listener's whole is known for {heard}. Network each "
+        f"way is {measured}half of the round trip (symmetric assumed)."
     )
     st.echarts_chart(
         waterfall.bars(falls), height=waterfall.height(falls), key="waterfall", alt="Parts of each turn's latency"
@@ -221,24 +227,24 @@ def _waterfall(falls: Records) -> None:
 
 
 def _errors(call: dict[str, Any], errors: Records) -> None:
-    listing(
-        "Turn-taking errors",
-        list(reversed(errors)),
-        lambda row: {
-            "at": round((row["at_ns"] - call["began_ns"]) / 1e9, 2),
-            "turn": row["turn_id"],
-            "kind": words.kind(row["kind"]),
-            "evidence": row["evidence"],
-            "side": row["side"],
-        },
-        caption=f"n = {len(errors)} of both sides, in order of time; at: seconds since the call began.",
-        nothing="None found.",
-        columns={
-            "at": st.column_config.NumberColumn("at s", format="%.2f", width="small"),
-            "turn": st.column_config.NumberColumn(width="small"),
-            "evidence": st.column_config.TextColumn(width="large"),
-            "side": st.column_config.TextColumn(width="small"),
-        },
+    st.markdown("#### Turn-taking errors")
+    if not errors:
+        st.caption("None found.")
+        return
+    st.caption(f"n = {len(errors)} of both sides, in order of time; at: seconds since the call began.")
+    # A static table, because its cells wrap: evidence that is cut off is none.
+    st.table(
+        [
+            {
+                "at": f"{(row['at_ns'] - call['began_ns']) / 1e9:.2f} s",
+                "turn": row["turn_id"],
+                "kind": words.kind(row["kind"]),
+                "side": row["side"],
+                "evidence": row["evidence"],
+            }
+            for row in reversed(errors)
+        ],
+        hide_index=True,
     )
 
 

@@ -50,6 +50,7 @@ def answers(store: tuple[str, int]) -> dict[str, list[dict[str, Any]]]:
         return {
             "overview": run(client, "overview", WINDOW | {"total": True}).records(),
             "sessions": sessions,
+            "turn_errors": run(client, "turn_errors", WINDOW | {"session": sessions[0]["session_id"]}).records(),
             "session_sender": run(client, "session_sender", {"session": sessions[0]["session_id"]}).records(),
         }
 
@@ -154,6 +155,7 @@ def test_session_shows_the_numbers_of_the_query(app: AppTest, answers: dict[str,
     assert shown["Packet loss"] == words.percent(call["packet_loss"])
     assert shown["Turn-taking errors"] == words.count(call["errors"])
     assert shown["Duration"] == words.duration(call["duration_ms"])
+    assert list(app.table[0].value["evidence"]) == [row["evidence"] for row in reversed(answers["turn_errors"])]
     decisions = answers["session_sender"]
     assert len(decisions) > 2
     assert any(sender_line(decisions) in caption.value for caption in app.caption)
