@@ -21,11 +21,13 @@ _HINDSIGHT_NS = 60_000_000_000
 
 _LEFT_OUT = {
     "sessions": {"ended_ns", "client", "close_reason", "latency_n", "latency_max_ms"},
-    "turn_errors": {"session_id", "region"},
     "session_turns": {"observed_ns", "mono_ns", "inputs", "probability", "threshold", "text"},
     "session_waterfall": {"user_speech_stopped_ns", "unmeasured_ms"},
 }
 """Columns that tables for people do without; `--json` has them all."""
+
+_KNOWN = frozenset({"session_id", "region"})
+"""Columns that say the same in each row of one call."""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +67,7 @@ def session(
             output.json_object({answer.name: answer.to_json() for answer in answers})
             return
         for answer in answers:
-            _show(answer, as_json=False)
+            _show(answer, as_json=False, known=_KNOWN if answer is errors else frozenset())
 
 
 def query(
@@ -132,11 +134,11 @@ def _asking(store_host: str | None, store_port: int | None) -> Iterator[Any]:
         raise SettingsError(str(error)) from None
 
 
-def _show(answer: Any, as_json: bool) -> None:
+def _show(answer: Any, as_json: bool, known: frozenset[str] = frozenset()) -> None:
     if as_json:
         output.json_object(answer.to_json())
         return
-    left_out = _LEFT_OUT.get(answer.name, set())
+    left_out = _LEFT_OUT.get(answer.name, set()) | known
     kept = [index for index, column in enumerate(answer.columns) if column.name not in left_out]
     output.table(
         answer.title,
