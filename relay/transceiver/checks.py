@@ -43,6 +43,10 @@ class _Check:
             and bool(message.check_message_integrity(self.password.encode()))
         )
 
+    def asked(self, message: stun.Message, client: Client) -> bool:
+        del message, client
+        return False  # it never asks
+
     def stun_received(self, message: stun.Message, client: Client, arrival_ns: int) -> None:
         del arrival_ns
         if message.message_class is not stun.Class.REQUEST:

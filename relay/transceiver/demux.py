@@ -49,6 +49,9 @@ class Peer(Protocol):
     def authentic(self, message: aioice_stun.Message) -> bool:
         """Whether a request carries this session's MESSAGE-INTEGRITY and what else a check must carry."""
 
+    def asked(self, message: aioice_stun.Message, client: Client) -> bool:
+        """Whether a response from an address answers a check that this session sent there."""
+
     def stun_received(self, message: aioice_stun.Message, client: Client, arrival_ns: int) -> None:
         """Take an authenticated request, or a response from a bound address."""
 
@@ -75,6 +78,8 @@ class Demux:
         self._by_ufrag: dict[str, Peer] = {}
         self._by_client: dict[tuple[str, Client], Peer] = {}
         self._clients: dict[Peer, OrderedDict[Client, None]] = {}
+        self._claims: dict[tuple[str, Client], Peer] = {}
+        """Who else sent a request from an address that a connected session uses: the last one of each address."""
 
     def allow(self, edge: EdgeAddress) -> None:
         """Listen to an edge, and no longer to one of the same name elsewhere."""
@@ -89,8 +94,12 @@ class Demux:
     def remove(self, ufrag: str, peer: Peer) -> None:
         """Forget a session and its addresses."""
         self._by_ufrag.pop(ufrag, None)
+        self._claims = {key: claimant for key, claimant in self._claims.items() if claimant is not peer}
         for client in self._clients.pop(peer, ()):
-            self._by_client.pop((peer.edge.name, client), None)
+            key = (peer.edge.name, client)
+            self._by_client.pop(key, None)
+            if (claimant := self._claims.pop(key, None)) is not None:
+                self._bind(claimant, client)
 
     def receive(self, data: bytes, source: tuple[str, int], arrival_ns: int) -> None:
         """Hand a datagram from an edge to its session, or count why not."""
@@ -163,12 +172,29 @@ class Demux:
         if request:
             if not peer.authentic(message):
                 return "stun_unauthenticated"
+            self._claim(peer, client)
+        elif (claimant := self._claims.get((edge, client))) is not None and claimant.asked(message, client):
+            peer = claimant
             self._bind(peer, client)
         peer.stun_received(message, client, arrival_ns)
         return None
 
+    def _claim(self, peer: Peer, client: Client) -> None:
+        """Bind the address that an authentic request came from, unless another call lives there.
+
+        The source of a request may be forged, by somebody with a call of their own: a call's address goes over only to
+        whom answers our check there.
+        """
+        key = (peer.edge.name, client)
+        previous = self._by_client.get(key)
+        if previous is not None and previous is not peer and previous.remote == client:
+            self._claims[key] = peer
+        else:
+            self._bind(peer, client)
+
     def _bind(self, peer: Peer, client: Client) -> None:
         key = (peer.edge.name, client)
+        self._claims.pop(key, None)
         addresses = self._clients[peer]
         previous = self._by_client.get(key)
         if previous is peer:

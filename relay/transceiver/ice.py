@@ -88,6 +88,11 @@ class _Component(StunProtocol):
         finally:
             self._sent.pop(request.transaction_id, None)
 
+    def asked(self, message: stun.Message, client: Client, remote_key: bytes) -> bool:
+        """Whether a response is to a request that went to an address, and is signed with the client's password."""
+        asked, _ = self._sent.get(message.transaction_id, (None, 0))
+        return asked == client and bool(message.check_message_integrity(remote_key))
+
     def received(self, message: stun.Message, client: Client, arrival_ns: int, remote_key: bytes) -> None:
         """Take a message: a request that passed authentication, or anything else, which is checked here."""
         if message.message_class is stun.Class.REQUEST:
@@ -146,6 +151,10 @@ class SharedConnection(Connection):
         return pair.remote_addr if pair is not None else None
 
     @property
+    def _remote_key(self) -> bytes:
+        return (self.remote_password or "").encode()
+
+    @property
     def closing(self) -> bool:
         """Whether the agent has given the connection up, or was told to."""
         return self._closing
@@ -169,13 +178,17 @@ class SharedConnection(Connection):
             and message.check_message_integrity(self.local_password.encode())
         )
 
+    def asked(self, message: stun.Message, client: Client) -> bool:
+        """Whether a response answers a check of ours that was sent to that very address."""
+        return self._component.asked(message, client, self._remote_key)
+
     def stun_received(self, message: stun.Message, client: Client, arrival_ns: int) -> None:
         """Take an authentic request, or a response."""
         if self._closing:
             return
         if message.message_class is stun.Class.REQUEST and not self._may_check(client):
             return
-        self._component.received(message, client, arrival_ns, (self.remote_password or "").encode())
+        self._component.received(message, client, arrival_ns, self._remote_key)
 
     def datagram_received(self, data: bytes) -> None:
         """Queue a DTLS record for whoever awaits `recv`; drop it when that one is far behind."""

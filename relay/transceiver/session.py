@@ -207,6 +207,10 @@ class Session:
         """Whether a request is signed with this call's password."""
         return self._connection.authentic(message)
 
+    def asked(self, message: aioice_stun.Message, client: Client) -> bool:
+        """Whether a response answers a check that this call sent to that address."""
+        return self._connection.asked(message, client)
+
     def stun_received(self, message: aioice_stun.Message, client: Client, arrival_ns: int) -> None:
         """Take a check, or the answer to one of ours."""
         self._connection.stun_received(message, client, arrival_ns)

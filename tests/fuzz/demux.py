@@ -42,6 +42,9 @@ class _Session:
     def authentic(self, message: aioice_stun.Message) -> bool:
         return self.connection.authentic(message)
 
+    def asked(self, message: aioice_stun.Message, client: tuple[str, int]) -> bool:
+        return self.connection.asked(message, client)
+
     def stun_received(self, message: aioice_stun.Message, client: tuple[str, int], arrival_ns: int) -> None:
         self.heard += 1
         if message.message_class is not aioice_stun.Class.REQUEST:  # a request starts tasks, which need a loop

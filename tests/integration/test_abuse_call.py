@@ -111,3 +111,18 @@ async def test_forgeries_from_the_calls_own_address_are_refused(tmp_path: Path) 
         assert client.peer.connectionState == "connected"
         assert at.edge.counters().flows == 1
         await client.close()
+
+
+async def test_who_has_a_call_cannot_take_anothers_address(tmp_path: Path) -> None:
+    """Requests signed for one's own call, with another call's address forged as their source."""
+    async with world(tmp_path) as at:
+        victim, mallory = await at.call(Client()), await at.call(Client())
+        await goes_on(victim)
+        refused = at.transceiver.counters.drops.get("srtp_refused", 0)
+        for _ in range(2):
+            pair(victim).protocol.transport.sendto(captured_request(mallory), at.edge.address)
+            await goes_on(victim)
+        assert at.transceiver.counters.drops.get("srtp_refused", 0) == refused, "its voice went to another call"
+        await goes_on(mallory)
+        await victim.close()
+        await mallory.close()

@@ -4,7 +4,9 @@ import dataclasses
 import struct
 from typing import Any
 
+from aioice import Candidate
 from aioice import stun as aioice_stun
+from aioice.ice import CandidatePair
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +46,9 @@ class Session:
     def authentic(self, message: aioice_stun.Message) -> bool:
         return self.connection.authentic(message)
 
+    def asked(self, message: aioice_stun.Message, client: tuple[str, int]) -> bool:
+        return self.connection.asked(message, client)
+
     def stun_received(self, message: aioice_stun.Message, client: tuple[str, int], arrival_ns: int) -> None:
         self.connection.stun_received(message, client, arrival_ns)
 
@@ -53,6 +58,26 @@ class Session:
     def srtp_received(self, data: bytes, arrival_ns: int) -> None:
         del arrival_ns
         self.srtp.append(data)
+
+    def connected_to(self, client: tuple[str, int]) -> None:
+        host, port = client
+        remote = Candidate("f", 1, "udp", 1, host, port, "host")
+        self.connection._nominated[1] = CandidatePair(self.connection._component, remote)
+
+    def answered(self, client: tuple[str, int]) -> bytes:
+        """Send a check to an address; return the answer to it, as its holder would give it."""
+        request = aioice_stun.Message(
+            message_method=aioice_stun.Method.BINDING, message_class=aioice_stun.Class.REQUEST
+        )
+        self.connection._component.send_stun(request, client)
+        answer = aioice_stun.Message(
+            message_method=aioice_stun.Method.BINDING,
+            message_class=aioice_stun.Class.RESPONSE,
+            transaction_id=request.transaction_id,
+        )
+        self.connection.remote_password = "their password"
+        answer.add_message_integrity(b"their password")
+        return bytes(answer)
 
     def check(self, *, password: str | None = None, without: str | None = None, remote: str = "theirs") -> bytes:
         message = aioice_stun.Message(
@@ -137,6 +162,38 @@ async def test_an_address_that_changes_hands_follows_its_new_owner() -> None:
     bench.demux.remove("alice", alice)
     bench.receive(SRTP)
     assert len(bob.srtp) == 2
+
+
+async def test_a_calls_address_goes_over_only_to_whom_answers_a_check_there() -> None:
+    """Whoever has a call of their own can sign requests that seem to come from another call's address."""
+    bench = Bench()
+    alice, bob = bench.session("alice"), bench.session("bobby")
+    bench.receive(alice.check())
+    alice.connected_to(ALICE)
+    bench.receive(bob.check())
+    bench.receive(SRTP)
+    bench.receive(bob.answered(MALLORY), ALICE)
+    bench.receive(SRTP)
+    assert (alice.srtp, bob.srtp) == ([SRTP, SRTP], [])
+    bench.receive(bob.answered(ALICE))
+    bench.receive(SRTP)
+    assert (alice.srtp, bob.srtp) == ([SRTP, SRTP], [SRTP])
+
+
+async def test_a_call_that_ended_leaves_its_address_to_who_asked_for_it() -> None:
+    bench = Bench()
+    alice, bob, carol = (bench.session(name) for name in ("alice", "bobby", "carol"))
+    bench.receive(alice.check())
+    alice.connected_to(ALICE)
+    bench.receive(carol.check())
+    bench.receive(bob.check())
+    bench.demux.remove("carol", carol)
+    bench.demux.remove("alice", alice)
+    bench.receive(SRTP)
+    assert (alice.srtp, bob.srtp, carol.srtp) == ([], [SRTP], [])
+    bench.demux.remove("bobby", bob)
+    bench.receive(SRTP)
+    assert bench.counters.drops == {"unknown_client": 1}
 
 
 async def test_addresses_of_a_session_are_bounded_and_forgotten_with_it() -> None:
