@@ -49,7 +49,8 @@ class Way:
             host_id="host-1",
             limits=Limits(late_s=3600),
         )
-        flows, capture = FlowTable(config.limits, HEADER_KEY), Capture(config.limits.rows)
+        self.flows = flows = FlowTable(config.limits, HEADER_KEY)
+        capture = Capture(config.limits.rows)
         router = Router(config, flows, capture)
         self.forwarder: NativeForwarder | PortableForwarder
         if compiled:
@@ -140,3 +141,27 @@ def test_what_the_kernel_does_not_cut_up_leaves_singly_and_so_does_all_after_it(
         assert (refusal is None) == (way == "portable")
         assert not made.forwarder.dropped()
     assert made.forwarder.messages_up() - before == len(sent)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_that_has_nothing_to_do_with_segments_does_not_end_them(way: str, ending: ExitStack) -> None:
+    """As when the route to a transceiver is gone for a moment: here nobody may send to that address (EACCES)."""
+    made = Way(ending, "127.0.0.1", compiled=way == "compiled")
+    lost = [Peer("127.0.0.1") for _ in range(4)]
+    for client in lost:
+        ending.callback(client.socket.close)
+        made.flows.open(client.address, None, ("127.255.255.255", 9), 0)  # the loopback's broadcast address
+        for seq in range(PACKETS):
+            made.send(client, rtp(seq))
+    made.forward()
+    assert made.forwarder.refusal() is None
+    errors = made.forwarder.dropped()["internal_send_error"] + made.internal.dropped["send_error"]
+    assert errors == len(lost) * PACKETS
+    before = made.forwarder.messages_up()
+    for seq in range(PACKETS):
+        for client in made.clients[::2]:
+            made.send(client, rtp(seq))
+    made.forward()
+    assert len(list(made.transceivers[0].pending())) == PACKETS * CLIENTS // 2
+    if way == "compiled":
+        assert made.forwarder.messages_up() - before < PACKETS * CLIENTS / 2 / 4

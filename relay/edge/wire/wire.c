@@ -359,7 +359,7 @@ static void send_all(wire *w, int fd, side *s, int direction) {
         struct msghdr *m = &s->to_send[i].msg_hdr;
         if (errno == EAGAIN || errno == ENOBUFS) {
             w->count.send_full[direction] += m->msg_iovlen;
-        } else if (m->msg_iovlen > 1) {
+        } else if (m->msg_iovlen > 1 && (errno == EINVAL || errno == EIO || errno == EMSGSIZE)) {
             /* An old kernel (EINVAL), a device without checksums or a tunnel (EIO), a small MTU (EMSGSIZE, EINVAL):
                segments are not for here, and what a single datagram's error is will show singly. */
             w->segmenting = 0;
@@ -367,7 +367,8 @@ static void send_all(wire *w, int fd, side *s, int direction) {
             w->count.segments_error = (uint64_t)errno;
             send_singly(w, fd, m, direction);
         } else {
-            w->count.send_error[direction]++;
+            /* No route, a firewall, no memory: single datagrams would fare no better, and it may pass. */
+            w->count.send_error[direction] += m->msg_iovlen;
         }
         i++;
     }
