@@ -109,7 +109,7 @@ def _show(span: str) -> None:
     with right, st.container(border=True):
         _recent(shown, chosen)
     _table(regions)
-    left, right = st.columns(2, gap="medium")
+    left, right = st.columns((3, 2), gap="medium")
     with left, st.container(border=True):
         _legs(shown, chosen)
     with right, st.container(border=True):
@@ -210,10 +210,11 @@ def _recent(shown: Window, chosen: list[str]) -> None:
             "call": call_link(call["session_id"]),
             "began": words.when(call["began_ns"]),
             "region": call["region"],
-            "errors": call["errors"],
-            "kinds": [words.kind(kind) for kind in call["error_kinds"]],
             "p50 ms": call["latency_p50_ms"],
             "loss %": None if call["packet_loss"] is None else call["packet_loss"] * 100,
+            "errors": call["errors"],
+            # Last, because it is as wide as there are kinds.
+            "kinds": [words.kind(kind) for kind in call["error_kinds"]],
         },
         caption=f"The last {len(calls)}; follow a link to see the call. Times in UTC; p50 is the response latency's, "
         "loss is client to edge.",
@@ -221,8 +222,8 @@ def _recent(shown: Window, chosen: list[str]) -> None:
         columns={
             "began": st.column_config.DatetimeColumn(format="HH:mm:ss", timezone="UTC", width="small"),
             "errors": st.column_config.NumberColumn(width="small"),
-            "p50 ms": st.column_config.NumberColumn(format="%.0f"),
-            "loss %": st.column_config.NumberColumn(format="%.2f"),
+            "p50 ms": st.column_config.NumberColumn(format="%.0f", width="small"),
+            "loss %": st.column_config.NumberColumn(format="%.2f", width="small"),
         },
     )
 

@@ -22,10 +22,12 @@ from sidetone.live import Reading, rates, read
 from sidetone.settings import Settings, SettingsError, load
 
 _REASONS = 3
-"""Reasons of drops that have room in the table, the commonest first."""
+"""Reasons of drops that are told, the commonest first."""
+_NAMES = 2
+"""Columns that name a process."""
 
-_EDGE_HEADS = ("region", "edge", "calls", "up/s", "down/s", "voice/s", "loss", "drops/s", "shed", "overflow", "drops")
-_TRANSCEIVER_HEADS = ("region", "transceiver", "calls", "voice/s", "drops/s", "overflow", "underruns", "drops")
+_EDGE_HEADS = ("region", "edge", "calls", "up/s", "down/s", "voice/s", "loss", "drops/s", "shed", "overflow")
+_TRANSCEIVER_HEADS = ("region", "transceiver", "calls", "voice/s", "drops/s", "overflow", "underruns")
 
 
 def register(app: typer.Typer) -> None:
@@ -88,40 +90,39 @@ def _tables(rows: list[dict[str, Any]]) -> RenderableType:
     transceivers = [row for row in rows if row["role"] != "edge"]
     tables = []
     if edges:
-        tables.append(_table(_EDGE_HEADS, 2, edges, _edge_cells))
+        tables.append(_table(_EDGE_HEADS, edges, _edge_cells))
     if transceivers:
-        tables.append(_table(_TRANSCEIVER_HEADS, 2, transceivers, _transceiver_cells))
+        tables.append(_table(_TRANSCEIVER_HEADS, transceivers, _transceiver_cells))
     return Group(*tables)
 
 
-def _table(heads: tuple[str, ...], left: int, rows: list[dict[str, Any]], cells: Any) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+def _table(heads: tuple[str, ...], rows: list[dict[str, Any]], cells: Any) -> RenderableType:
+    # Narrow enough for a terminal of 80 columns: what takes many letters stands below it.
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for n, head in enumerate(heads):
-        table.add_column(head, justify="left" if n < left or n == len(heads) - 1 else "right", no_wrap=n < left)
+        table.add_column(head, justify="left" if n < _NAMES else "right", no_wrap=True)
+    below = []
     for row in rows:
         if row["trouble"]:
-            table.add_row(row["region"], row["name"], *[""] * (len(heads) - 3), f"[red]{escape(row['trouble'])}[/]")
+            table.add_row(row["region"], row["name"])
+            below.append(f"[red]{escape(row['name'])}: {escape(row['trouble'])}[/]")
         else:
             table.add_row(row["region"], row["name"], *cells(row))
-    return table
+            if any(row["dropped"].values()):
+                below.append(f"dropped at {escape(row['name'])}: {escape(_reasons(row['dropped']))}")
+    return Group(table, *below)
 
 
 def _edge_cells(row: dict[str, Any]) -> list[str]:
     loss = "\N{EN DASH}" if row["loss"] is None else f"{100 * row['loss']:.1f} %"
     rates_of = [_rate(row[f"{name}_per_s"]) for name in ("up", "down", "voice")]
     counts = [f"{row[name]:,}" for name in ("shed", "overflowed")]
-    return [f"{row['calls']:,}", *rates_of, loss, _rate(row["dropped_per_s"]), *counts, _reasons(row["dropped"])]
+    return [f"{row['calls']:,}", *rates_of, loss, _rate(row["dropped_per_s"]), *counts]
 
 
 def _transceiver_cells(row: dict[str, Any]) -> list[str]:
     counts = [f"{row[name]:,}" for name in ("overflowed", "underruns")]
-    return [
-        f"{row['calls']:,}",
-        _rate(row["voice_per_s"]),
-        _rate(row["dropped_per_s"]),
-        *counts,
-        _reasons(row["dropped"]),
-    ]
+    return [f"{row['calls']:,}", _rate(row["voice_per_s"]), _rate(row["dropped_per_s"]), *counts]
 
 
 def _rate(value: float | None) -> str:
@@ -130,4 +131,4 @@ def _rate(value: float | None) -> str:
 
 def _reasons(dropped: dict[str, int]) -> str:
     first = sorted(dropped.items(), key=lambda item: -item[1])[:_REASONS]
-    return ", ".join(f"{reason} {count:,}" for reason, count in first)
+    return ", ".join(f"{reason} {count:,}" for reason, count in first if count)
