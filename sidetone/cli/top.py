@@ -98,7 +98,7 @@ def _tables(rows: list[dict[str, Any]]) -> RenderableType:
 
 def _table(heads: tuple[str, ...], rows: list[dict[str, Any]], cells: Any) -> RenderableType:
     # Narrow enough for a terminal of 80 columns: what takes many letters stands below it.
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=0)
     for n, head in enumerate(heads):
         table.add_column(head, justify="left" if n < _NAMES else "right", no_wrap=True)
     below = []
