@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import importlib
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,18 @@ async def run_demo(
 
     """
     started = time.monotonic()
-    fresh_data_dir(settings)
+    with fresh_data_dir(settings):
+        return await _run_fresh(settings, options, stop, report, on_up, started)
+
+
+async def _run_fresh(
+    settings: Settings,
+    options: DemoOptions,
+    stop: asyncio.Event,
+    report: Callable[[str], None],
+    on_up: Callable[[], None],
+    started: float,
+) -> dict[str, Any] | None:
     # So that anyone may try beside it what the platform makes of an agent that errs (`sidetone call --list`).
     settings = settings.model_copy(update={"behaviours": True})
     if settings.log != "kafka":
@@ -149,20 +161,30 @@ async def _report_of(callers: Callers, stop: asyncio.Event) -> dict[str, Any]:
         return {"calls": []}  # stopped before the first call, when there was nothing to report yet
 
 
-def fresh_data_dir(settings: Settings) -> None:
-    """Empty the demo's data dir, which holds nothing but an earlier demo.
+@contextlib.contextmanager
+def fresh_data_dir(settings: Settings) -> Iterator[None]:
+    """Empty the demo's data dir, which holds nothing but an earlier demo, and keep it from other demos meanwhile.
 
     Raises:
-        SettingsError: it holds something else.
+        SettingsError: it holds something else, or a demo that runs.
 
     """
     folder = settings.data_dir
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / _MARKER).exists():
-            raise SettingsError(f"{folder} holds something that no demo made; name another folder with --data-dir")
-        shutil.rmtree(folder)
+    marker = folder / _MARKER
     settings.make_data_dir()
-    (folder / _MARKER).touch()
+    if any(folder.iterdir()) and not marker.exists():
+        raise SettingsError(f"{folder} holds something that no demo made; name another folder with --data-dir")
+    with marker.open("a") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"a demo runs in {folder}; end it, or name another folder with --data-dir") from None
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry != marker:
+                entry.unlink()
+        yield
 
 
 def _regions(settings: Settings) -> list[str]:

@@ -3,7 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from sidetone.demo.run import DemoOptions, run_demo
+import pytest
+
+from sidetone.demo.run import DemoOptions, fresh_data_dir, run_demo
+from sidetone.settings import SettingsError
 from tests.integration.collector_tools import until
 from tests.integration.stack_tools import interrupt, processes_of, running, settings_in
 
@@ -27,6 +30,17 @@ async def test_parts_that_are_not_ready_yet_end_cleanly(tmp_path: Path) -> None:
     await demo
     assert [line for line in said if "cleanly" in line] == []
     assert processes_of(settings.data_dir) == []
+
+
+async def test_a_second_demo_leaves_the_data_of_one_that_runs_alone(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "data")
+    with fresh_data_dir(settings):
+        (settings.data_dir / "log.sqlite").write_text("what the first has recorded")
+        with pytest.raises(SettingsError, match="a demo runs in"):
+            await run_demo(settings, DemoOptions(dashboard=False), asyncio.Event(), print)
+        assert (settings.data_dir / "log.sqlite").exists()
+    with fresh_data_dir(settings):
+        assert [path.name for path in settings.data_dir.iterdir()] == [".sidetone-demo"]
 
 
 async def test_ctrl_c_during_the_start_is_no_traceback(tmp_path: Path) -> None:
