@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,10 @@ STUCK_AFTER_S: Final = 5.0
 """A loop that has not looked at its sockets for so long forwards nothing."""
 
 
+PATIENCE_S: Final = 10.0
+"""For a client's next bytes; each connection has a thread while it lasts."""
+
+
 class Watched(Protocol):
     """What an edge shows."""
 
@@ -31,6 +36,13 @@ class Watched(Protocol):
 
     def counters(self) -> Counters:
         """What it did since it started."""
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that go away or say nothing: anybody can, as often as they like."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Metrics(Collector):
@@ -44,6 +56,9 @@ class _Metrics(Collector):
         yield _by("sidetone_edge_flows_closed", "Flows closed", "reason", counters.flows_closed)
         forwarded = {"up": counters.forwarded_up, "down": counters.forwarded_down}
         yield _by("sidetone_edge_forwarded_datagrams", "Datagrams forwarded", "direction", forwarded)
+        yield CounterMetricFamily(
+            "sidetone_edge_messages_up", "Messages that datagrams to transceivers left in", counters.messages_up
+        )
         yield _by("sidetone_edge_dropped_datagrams", "Datagrams not forwarded", "reason", counters.dropped)
         yield CounterMetricFamily(
             "sidetone_edge_overflowed_datagrams", "Datagrams that the kernel dropped unread", counters.overflowed
@@ -57,11 +72,13 @@ class _Metrics(Collector):
         )
         yield CounterMetricFamily("sidetone_edge_lost_packets", "RTP packets that did not come", counters.lost)
         yield _by("sidetone_edge_emitted_facts", "Facts handed on", "fact", counters.emitted)
-        yield _by(
-            "sidetone_edge_shed_rows",
-            "Rows that became no fact",
-            "fact",
-            {fact: sum(reasons.values()) for fact, reasons in counters.shed.items()},
+        shed = CounterMetricFamily("sidetone_edge_shed_rows", "Rows that became no fact", labels=["fact", "reason"])
+        for fact, reasons in counters.shed.items():
+            for reason, rows in reasons.items():
+                shed.add_metric([fact, reason], rows)
+        yield shed
+        yield GaugeMetricFamily(
+            "sidetone_edge_waiting_packets", "RTP packets seen that may still become facts", counters.waiting
         )
         yield GaugeMetricFamily("sidetone_edge_loop_silent_seconds", "Since the loop last turned", self._edge.silent_s)
 
@@ -92,6 +109,8 @@ def serving(
         registry.register(collector)
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = PATIENCE_S
+
         def do_GET(self) -> None:
             status, kind = HTTPStatus.OK, "text/plain"
             if self.path == "/metrics" and not bearer(self.headers.get("Authorization", ""), token):
@@ -116,7 +135,7 @@ def serving(
         def log_message(self, *_: Any) -> None:
             """Say nothing; scrapes come every few seconds."""
 
-    with ThreadingHTTPServer(sock.getsockname()[:2], Handler, bind_and_activate=False) as server:
+    with _Server(sock.getsockname()[:2], Handler, bind_and_activate=False) as server:
         server.socket.close()
         server.socket = sock
         server.server_activate()

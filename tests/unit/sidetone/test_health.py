@@ -1,5 +1,8 @@
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +33,8 @@ class Edge:
             captured=30,
             emitted={"packet": 30},
             shed={"packet": {"full": 1, "no_session": 2}},
+            messages_up=4,
+            waiting=5,
         )
 
 
@@ -75,9 +80,33 @@ def test_edge_shows_its_counters() -> None:
         "sidetone_edge_flows 2.0",
         'sidetone_edge_forwarded_datagrams_total{direction="down"} 20.0',
         'sidetone_edge_dropped_datagrams_total{reason="unknown_source"} 4.0',
-        'sidetone_edge_shed_rows_total{fact="packet"} 3.0',
+        'sidetone_edge_shed_rows_total{fact="packet",reason="no_session"} 2.0',
+        "sidetone_edge_messages_up_total 4.0",
+        "sidetone_edge_waiting_packets 5.0",
     ):
         assert f"\n{line}\n" in shown
+
+
+def test_clients_that_go_away_or_say_nothing_hold_no_thread_and_fill_no_log(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_endpoint, "PATIENCE_S", 0.05)
+    before = set(threading.enumerate())
+    with serving(Edge()) as url:
+        address = (httpx.URL(url).host, httpx.URL(url).port or 0)
+        for said in (b"", b"GET /metr"):
+            gone = socket.create_connection(address)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends by a reset
+            gone.sendall(said)
+            gone.close()
+        with socket.create_connection(address, timeout=20) as silent:
+            silent.sendall(b"GET /metr")
+            assert silent.recv(100) == b"", "it is not waited for any longer"
+        assert check(f"{url}/healthz") == ""
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert capfd.readouterr().err == ""
 
 
 def test_edge_listens_on_ipv6_too() -> None:
