@@ -104,7 +104,8 @@ def _environment() -> str:
             f"{', '.join(strangers)}: no setting is called that, and it changes nothing"
             + (f"; perhaps {', '.join(known)} is meant" if known else "")
         )
-    return f"{len(given)} variables and {'a' if Path('sidetone.toml').exists() else 'no'} sidetone.toml here"
+    file = "a" if Path("sidetone.toml").exists() else "no"
+    return f"{', '.join(sorted(given)) or 'no SIDETONE_… variable'}; {file} sidetone.toml here"
 
 
 def _data_dir(settings: Settings) -> str:

@@ -108,20 +108,21 @@ def up(
         async with Stack(settings, dashboard=dashboard, report=output.note) as stack:
             await process.until(stop, stack.start())
             if not stop.is_set():
-                _welcome(settings)
+                _welcome(settings, dashboard=dashboard)
             await stop.wait()
             output.note("stopping")
 
     asyncio.run(run())
 
 
-def _welcome(settings: Settings) -> None:
-    talk = f"http://{settings.signalling_host}:{settings.signalling_port}/"
+def _welcome(settings: Settings, *, dashboard: bool = True) -> None:
+    places = {"Talk to it": f"http://{settings.signalling_host}:{settings.signalling_port}/"}
+    if dashboard:
+        places = {"Dashboard": f"http://{settings.dashboard_host}:{settings.dashboard_port}/"} | places
+        places["API"] = f"http://{settings.api_host}:{settings.api_port}/v1/questions"
+    lines = "".join(f"  [bold]{name:<10}[/] {url}\n" for name, url in places.items())
     output.stderr.print(
-        f"\n  [bold]Dashboard[/]  http://{settings.dashboard_host}:{settings.dashboard_port}/\n"
-        f"  [bold]Talk to it[/] {talk}\n"
-        f"  [bold]API[/]        http://{settings.api_host}:{settings.api_port}/v1/questions\n"
-        f"  Facts, tables and logs are in {settings.data_dir}. Ctrl-C ends everything.\n",
+        f"\n{lines}  Facts, tables and logs are in {settings.data_dir}. Ctrl-C ends everything.\n",
         highlight=False,
         soft_wrap=True,  # a long path must not break the lines that programs wait for
     )

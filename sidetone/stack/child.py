@@ -77,7 +77,8 @@ class Child:
     async def stop(self, grace_s: float | None = None) -> bool:
         """End the process: SIGTERM, then SIGKILL after its grace. Return whether it went by itself, cleanly.
 
-        One that was not ready yet may not have got to where it handles SIGTERM, and goes cleanly by it.
+        Of one that never was ready that is not asked: it may not have got to where it handles SIGTERM, and what kept it
+        from being ready was told by `start`.
         """
         process = self._process
         if process is None:
@@ -93,7 +94,7 @@ class Child:
             await process.wait()
         if process.stdin is not None:
             process.stdin.close()
-        return process.returncode == 0 or (not self._was_ready and process.returncode == -signal.SIGTERM)
+        return process.returncode == 0 or not self._was_ready
 
     async def _spawn(self, notify_path: str) -> None:
         environment = {**os.environ, **self._environment, LIFELINE_ENV: "1", "NOTIFY_SOCKET": notify_path}

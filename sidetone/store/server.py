@@ -170,7 +170,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise StoreStartError(
             f"The store cannot listen on {address}:{port}: {error.strerror}. "
-            "Something else has the port: stop it, or choose another with --port (0 takes a free one)."
+            "Something else has the port: stop it, or choose another with --port or SIDETONE_STORE_PORT."
         ) from error
     listener.setblocking(False)
     return listener
