@@ -76,7 +76,7 @@ def demo(
 
     def on_up() -> None:
         if options.dashboard:
-            _welcome(settings)
+            welcome(settings)
 
     async def run() -> dict[str, Any] | None:
         with output.progressing(f"{calls} calls", seconds) as report:
@@ -108,14 +108,15 @@ def up(
         async with Stack(settings, dashboard=dashboard, report=output.note) as stack:
             await process.until(stop, stack.start())
             if not stop.is_set():
-                _welcome(settings, dashboard=dashboard)
+                welcome(settings, dashboard=dashboard)
             await stop.wait()
             output.note("stopping")
 
     asyncio.run(run())
 
 
-def _welcome(settings: Settings, *, dashboard: bool = True) -> None:
+def welcome(settings: Settings, *, dashboard: bool = True) -> None:
+    """Say where what runs is found; without `dashboard` neither that nor the API does."""
     places = {"Talk to it": f"http://{settings.signalling_host}:{settings.signalling_port}/"}
     if dashboard:
         places = {"Dashboard": f"http://{settings.dashboard_host}:{settings.dashboard_port}/"} | places

@@ -46,6 +46,7 @@ def test_busy_port_ends_the_stack_with_words_and_leaves_nothing_running(tmp_path
     assert f"port {settings.signalling_port}" in said
     assert "SIDETONE_SIGNALLING_PORT" in said
     assert "Traceback" not in said
+    assert "cleanly" not in said, "what could not start is told once"
     assert processes_of(settings.data_dir) == []
 
 

@@ -10,6 +10,7 @@ from collector.rebuild import tables_of
 from sidetone.cli import app
 from sidetone.cli.doctor import examine
 from sidetone.cli.output import table
+from sidetone.cli.stack import welcome
 from sidetone.settings import load
 from voice.netem import PROFILES
 
@@ -110,3 +111,11 @@ def test_a_value_that_is_not_there_has_no_unit(capsys: pytest.CaptureFixture[str
     assert "utterance" not in printed
     assert "ratio" not in printed
     assert "3 ms" in printed
+
+
+@pytest.mark.parametrize("dashboard", [True, False])
+def test_the_stack_names_only_what_runs(dashboard: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    welcome(load(), dashboard=dashboard)
+    said = capsys.readouterr().err
+    assert ":8080/" in said
+    assert (":8501/" in said, ":8090/" in said) == (dashboard, dashboard)
