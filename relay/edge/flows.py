@@ -6,6 +6,7 @@ know (the edge was restarted, the call goes on). Packets other than STUN request
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -26,7 +27,19 @@ class Entry(NamedTuple):
     ufrag: str | None
 
 
+class Rival:
+    """Who asks for a flow that another transceiver has: `asked` are transactions of its last checks of the client."""
+
+    __slots__ = ("asked", "transceiver", "ufrag")
+
+    def __init__(self, ufrag: str, transceiver: Address) -> None:
+        self.ufrag = ufrag
+        self.transceiver = transceiver
+        self.asked: deque[bytes] = deque(maxlen=_ASKED_MAX)
+
+
 _NS: Final = 1_000_000_000
+_ASKED_MAX: Final = 8
 _SWEEP_SLICE: Final = 256  # flows looked at between two yields, some 20 µs
 
 
@@ -52,8 +65,9 @@ class Flow:
         answered: the transceiver sent to this address.
         opened_ns: monotonic time since when it waits for this transceiver's first answer.
         seen_ns: monotonic time of the client's last packet (or of the opening).
-        rival: ufrag and transceiver of a STUN request that names another session than the flow's. The flow is
-            handed over when that transceiver answers, which it does only after it checked the client's password.
+        rival: who a STUN request named that is for another session than the flow's. The flow is handed over when that
+            transceiver answers, which it does only after it checked the client's password; to another transceiver than
+            the flow's only when the client has answered a check of it, as a request's source may be forged.
         down_key: header under which the downlink finds the flow.
         owner: number under which its packets are captured.
         slot: place in the compiled half's table, -1 without one.
@@ -86,7 +100,7 @@ class Flow:
         self.session: bytes | None = None
         self.audio_level_id = 0
         self.answered = False
-        self.rival: tuple[str, Address] | None = None
+        self.rival: Rival | None = None
         self.down_key = b""
         self.owner = owner
         self.slot = -1

@@ -16,7 +16,7 @@ from eventlog.schema import NO_SESSION
 from relay import stun
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.config import EdgeConfig
-from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable
+from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable, Rival
 from relay.edge.keeps import Keeps
 from relay.edge.probe import Prober
 from relay.edge.rtt import StunPairs
@@ -32,6 +32,7 @@ Outgoing = tuple[bytes, Address]
 
 # RFC 7983, section 7: what the first byte says. RFC 5761, section 4: RTCP by the second.
 _STUN_MAX: Final = 3
+_STUN_LAST: Final = bytes((_STUN_MAX,))
 _DTLS_MIN, _DTLS_MAX = 20, 63
 _RTP_MIN, _RTP_MAX = 128, 191
 _RTCP_MIN, _RTCP_MAX = 192, 223
@@ -118,7 +119,7 @@ class Router:
                         self.dropped["late_down"] += 1
                         continue
             elif 0 <= first <= _STUN_MAX:
-                self._stun_down(payload, flow, at_ns)
+                self._stun_down(payload, flow, source, at_ns)
             elif not _DTLS_MIN <= first <= _DTLS_MAX:
                 self.dropped["unknown_kind_down"] += 1
                 continue
@@ -139,6 +140,9 @@ class Router:
                 self.dropped["unknown_source"] += 1
                 return
             flow.seen_ns = now_ns
+            rival = flow.rival
+            if rival is not None and message.kind is stun.StunClass.SUCCESS and message.transaction_id in rival.asked:
+                self._hand_over(flow, rival, now_ns)
             self._response(CLIENT_EDGE, flow, message, at_ns)
             out.append((flow.header + data, flow.transceiver))
             return
@@ -171,12 +175,18 @@ class Router:
                 flow = self._flows.open(source, ufrag, transceiver, now_ns)
             elif not flow.answered or (flow.ufrag is None and flow.transceiver == transceiver):
                 self._flows.hand_over(flow, ufrag, transceiver, now_ns)
-            else:
-                flow.rival = (ufrag, transceiver)
+            elif flow.rival is None or (flow.rival.ufrag, flow.rival.transceiver) != (ufrag, transceiver):
+                flow.rival = Rival(ufrag, transceiver)
         except FlowRefusedError as error:
             self.dropped[error.reason] += 1
             return None
         return flow, transceiver
+
+    def _hand_over(self, flow: Flow, rival: Rival, now_ns: int) -> None:
+        try:
+            self._flows.hand_over(flow, rival.ufrag, rival.transceiver, now_ns)
+        except FlowRefusedError as error:
+            self.dropped[error.reason] += 1
 
     def _transceiver_of(self, ufrag: str) -> Address | None:
         """Return the transceiver that a ufrag of ours names, or count why there is none."""
@@ -190,12 +200,15 @@ class Router:
             self.dropped["unknown_transceiver"] += 1
         return transceiver
 
-    def _stun_down(self, payload: bytes, flow: Flow, at_ns: int) -> None:
+    def _stun_down(self, payload: bytes, flow: Flow, source: Address, at_ns: int) -> None:
         try:
             message = stun.read(payload)
         except stun.StunError:
             return  # the transceiver's own business; it is forwarded as it is
-        if message.is_binding_request:
+        if flow.transceiver != source:
+            if flow.rival is not None and message.is_binding_request:
+                flow.rival.asked.append(message.transaction_id)
+        elif message.is_binding_request:
             self._pairs.request(CLIENT_EDGE, flow.address, message.transaction_id, at_ns)
         else:
             self._response(EDGE_TRANSCEIVER, flow, message, at_ns)
@@ -204,6 +217,17 @@ class Router:
         rtt_ns = self._pairs.response(leg, flow.address, message.transaction_id, at_ns)
         if rtt_ns is not None:
             self._capture.leg(LegRow(flow.session or flow, leg, at_ns, rtt_ns))
+
+    def _no_header(self, data: bytes, source: Address, at_ns: int) -> None:
+        """Take what a transceiver says to this edge itself."""
+        if data[:1] == _PONG:
+            self._pong(data, source, at_ns)
+        elif data[:1] == _KEEP:
+            reason = self.keeps.take(data, at_ns)
+            if reason is not None:
+                self.dropped[reason] += 1
+        else:
+            self.dropped["malformed_header"] += 1
 
     def _pong(self, data: bytes, source: Address, at_ns: int) -> None:
         try:
@@ -224,22 +248,17 @@ class Router:
         try:
             header = read_down(data, self._header_keys)
         except EncapError:
-            if data[:1] == _PONG:
-                self._pong(data, source, at_ns)
-            elif data[:1] == _KEEP:
-                reason = self.keeps.take(data, at_ns)
-                if reason is not None:
-                    self.dropped[reason] += 1
-            else:
-                self.dropped["malformed_header"] += 1
+            self._no_header(data, source, at_ns)
             return None
         session = header.session_id if any(header.session_id) else None
         flow = self._flows.by_address.get(header.client)
         try:
             if flow is None:
                 flow = self._flows.reopen((header.client.host, header.client.port), session, source, now_ns)
-            elif flow.rival is not None and flow.rival[1] == source:
-                self._flows.hand_over(flow, *flow.rival, now_ns)
+            elif flow.rival is not None and flow.rival.transceiver == source:
+                if flow.transceiver != source:
+                    return self._flow_for_rival(flow, data[header.offset :])
+                self._flows.hand_over(flow, flow.rival.ufrag, source, now_ns)
         except FlowRefusedError as error:
             self.dropped[error.reason] += 1
             return None
@@ -249,6 +268,13 @@ class Router:
         flow.answered = True
         self._flows.learn(flow, data[: header.offset], session, header.audio_level_id)
         return flow
+
+    def _flow_for_rival(self, flow: Flow, payload: bytes) -> Flow | None:
+        """Let the STUN of a flow's rival through to the client, and nothing else; learn nothing by it."""
+        if payload[:1] <= _STUN_LAST:
+            return flow
+        self.dropped["wrong_transceiver"] += 1
+        return None
 
 
 def _is_rtp(data: bytes) -> bool:

@@ -201,7 +201,7 @@ def test_a_client_that_moves_keeps_its_session(
     assert bench.down(rtp(2), client=OTHER) == [(rtp(2), OTHER)]
 
 
-def test_a_live_flow_is_handed_over_only_when_the_other_transceiver_answers(
+def test_a_live_flow_is_handed_over_only_when_its_client_answers_the_other_transceiver(
     bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes]
 ) -> None:
     bench.up(check(f"{ufrag()}:theirs"))
@@ -211,8 +211,24 @@ def test_a_live_flow_is_handed_over_only_when_the_other_transceiver_answers(
     assert address == BETA  # the request itself goes where its ufrag says
     ((_, address),) = bench.up(rtp(2))
     assert address == ALPHA  # whoever spoofs this source with a ufrag of theirs gains nothing
+    # It has a session there, too, whose answers and checks go where the client is; it gets no further by them.
+    asked, never_asked = check("theirs:ours"), check("theirs:ours")
     assert bench.down(check(answer_to=request), source=BETA, session=NEXT_SESSION) != []
+    assert bench.down(asked, source=BETA, session=NEXT_SESSION) == [(asked, CLIENT)]
+    assert bench.down(rtp(3), source=BETA, session=NEXT_SESSION) == []
+    bench.up(check(f"{ufrag('beta')}:theirs"), OTHER)
+    bench.up(check(answer_to=asked), OTHER)
+    bench.up(check(answer_to=never_asked))
     ((_, address),) = bench.up(rtp(3))
+    assert address == ALPHA
+    assert bench.captured()[-1][0] == SESSION
+    assert bench.down(rtp(4), source=ALPHA) == [(rtp(4), CLIENT)]
+    assert bench.router.dropped["wrong_transceiver"] == 1
+    # Only the address's holder knows the transaction.
+    ((_, address),) = bench.up(check(answer_to=asked))
+    assert address == BETA
+    bench.down(rtp(5), source=BETA, session=NEXT_SESSION)
+    ((_, address),) = bench.up(rtp(6))
     assert address == BETA
     assert bench.captured()[-1][0] == NEXT_SESSION
     assert bench.down(rtp(9), source=ALPHA) == []
