@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import os
-import queue
 import struct
 import threading
 from collections.abc import Iterator, Sequence
@@ -81,7 +80,10 @@ class FlowMap:
         self._edge = path
         self._path = path.with_name(f"{path.name}+{worker}") if worker else path
         self._keys = tuple(keys)  # the first signs: an edge that learnt a new one believes its map of before
-        self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._changed = threading.Condition()
+        self._to_write: bytes | None = None  # the latest only: a disk that hangs must not fill the memory
+        self._closed = False
+        self._problem: str | None = None
         self._thread = threading.Thread(target=self._write_all, name="flow-map", daemon=True)
         self._thread.start()
 
@@ -113,19 +115,34 @@ class FlowMap:
                 records.append(made)
             if n % _SLICE == 0:
                 yield
-        self._to_write.put(encode(records, now_ns, self._keys[0]))
+        made = encode(records, now_ns, self._keys[0])
+        with self._changed:
+            self._to_write = made
+            self._changed.notify()
 
     def close(self) -> None:
         """Write what was handed over last, and stop."""
-        self._to_write.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(timeout=5)
 
     def _write_all(self) -> None:
-        while (data := self._to_write.get()) is not None:
+        while (data := self._next()) is not None:
             try:
                 self._write(data)
+                self._problem = None
             except OSError as error:
-                _log.warning("flow map not written", path=str(self._path), problem=str(error))
+                if self._problem != str(error):  # a full disk would be told of every second, on that very disk perhaps
+                    self._problem = str(error)
+                    _log.warning("flow map not written", path=str(self._path), problem=self._problem)
+
+    def _next(self) -> bytes | None:
+        """Wait for what is to be written; None: nothing comes any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._to_write is not None or self._closed)
+            data, self._to_write = self._to_write, None
+            return data
 
     def _write(self, data: bytes) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

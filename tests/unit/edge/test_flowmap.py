@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import tracemalloc
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from relay.edge.flowmap import FlowMapError, decode, encode, record
+from relay.edge.flowmap import FlowMap, FlowMapError, decode, encode, record
 from relay.edge.flows import Flow
+from tests.integration.edge_tools import wait_for
 
 KEY, OTHER = bytes(32), bytes(range(32))
 HOSTS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
@@ -50,3 +56,49 @@ def test_whatever_is_changed_is_noticed(bit: int) -> None:
         decode(bytes(data), [KEY])
     with pytest.raises(FlowMapError, match="MAC"):
         decode(encode([], 5, KEY), [OTHER])
+
+
+def flows(number: int) -> list[Flow]:
+    made = [Flow(("192.0.2.1", port), b"", ("10.0.0.1", 1), 0) for port in range(number)]
+    for flow in made:
+        flow.session, flow.answered = bytes(16), True
+    return made
+
+
+def save(kept: FlowMap, number: int, now_ns: int) -> None:
+    for _ in kept.save(flows(number), now_ns):
+        pass
+
+
+def test_a_disk_that_hangs_fills_no_memory_and_gets_the_last_when_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "edge"
+    os.mkfifo(path.with_suffix(".new"))  # whoever opens it to write waits for a reader
+    kept = FlowMap(path, [KEY])
+    save(kept, 1000, 1)
+    tracemalloc.start()
+    try:
+        for now_ns in range(2, 60):
+            save(kept, 1000, now_ns)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    with path.with_suffix(".new").open("rb") as reader:
+        assert reader.read(8) == b"flowmap1"
+        while reader.read(1 << 16):
+            pass
+    kept.close()
+    assert grown < 5 * 1000 * 73
+    saved_ns, entries = decode(path.read_bytes(), [KEY])
+    assert (saved_ns, len(entries)) == (59, 1000)
+
+
+def test_what_goes_wrong_with_the_disk_is_told_once(tmp_path: Path) -> None:
+    blocked = tmp_path / "flows"
+    blocked.write_text("no folder")
+    with capture_logs() as logs:
+        kept = FlowMap(blocked / "edge", [KEY])
+        for now_ns in range(3):
+            save(kept, 1, now_ns)
+            wait_for(lambda: kept._to_write is None, "it is taken")
+        kept.close()
+    assert [entry["event"] for entry in logs] == ["flow map not written"]
