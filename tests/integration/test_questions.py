@@ -12,10 +12,12 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 from fastapi.testclient import TestClient
+from typer.testing import CliRunner
 
 from analytics import BadParameterError, StoreUnavailableError, UnknownQuestionError, connect, questions, run
 from analytics.api import create_app
 from eventlog.schema import FACTS
+from sidetone.cli import app
 from tests.integration.hand_made_calls import ERRORS, Calls, all_calls
 from tests.integration.stored_calls import MS, SECOND, T0_NS, Call, Facts, running_store, writer
 
@@ -70,6 +72,16 @@ def test_a_cut_in_tells_the_pause_and_the_silence_that_was_taken_for_the_end(
         "500 ms of silence"
     )
     assert said[calls.by_name["agent_cut_user while speaking"].id] == "the agent began while the user was speaking"
+
+
+def test_the_command_tells_what_went_wrong_in_a_call(store: tuple[str, int], calls: Calls) -> None:
+    call = calls.by_name["agent_cut_user in a pause"]
+    arguments = ["session", call.id, "--store-port", str(store[1])]
+    assert "in a pause of 1200 ms" in " ".join(CliRunner().invoke(app, arguments).stdout.split())
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert list(told) == ["session", "turn_errors", "session_turns", "session_waterfall"]
+    listed = CliRunner().invoke(app, ["query", "turn_errors", "-p", "from=2026-03-02", *arguments[2:]]).stdout
+    assert call.id in listed
 
 
 def test_dead_air_is_charged_to_the_side_that_owed_the_turn(errors: list[dict[str, Any]], calls: Calls) -> None:
