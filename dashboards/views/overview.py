@@ -101,7 +101,7 @@ def _show(span: str) -> None:
             key="jitter-over-time",
             alt="Jitter over time by region",
         )
-    left, right = st.columns(2, gap="medium")
+    left, right = st.columns((2, 3), gap="medium")
     with left, st.container(border=True):
         st.markdown("#### Turn-taking errors by kind")
         st.caption(f"Count, and in brackets the rate per 100 turns; n = {words.count(total['turns'])} turns.")
