@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from relay.ephemeral import TTL_DEFAULT_S, TTL_S, EphemeralKeyError, EphemeralKeys
 from relay.models import ModelConfig, environment_key
 from relay.models.openai_session import merged
-from relay.signalling import SESSION_BYTES_MAX, bearer_of, read_body, session_fields
+from relay.signalling import SESSION_BYTES_MAX, bearer_of, is_own, read_body, read_json, session_fields
 from relay.transceiver.story import default_session
 
 PATH: Final = "/v1/realtime/client_secrets"
@@ -37,7 +37,7 @@ def add_client_secrets(app: FastAPI, model: ModelConfig, keys: EphemeralKeys, ow
         upstream = None
         if model.name == "openai_realtime" and model.openai.hand_on:
             bearer = bearer_of(request)
-            key = (None if bearer == own_token else bearer) or environment_key()
+            key = (None if is_own(bearer, own_token) else bearer) or environment_key()
             upstream, expires_at = await _upstream(model, key, asked, expires_at)
         try:
             value = keys.mint(session, upstream, expires_at)
@@ -51,10 +51,7 @@ def add_client_secrets(app: FastAPI, model: ModelConfig, keys: EphemeralKeys, ow
 
 
 def _asked(body: bytes) -> dict[str, Any]:
-    try:
-        asked = json.loads(body or b"{}")
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "the request is not JSON") from None
+    asked = read_json(body or b"{}", "the request")
     if not isinstance(asked, dict):
         raise HTTPException(400, "the request is not a JSON object")
     return asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from email.message import Message
 from email.parser import BytesParser
@@ -18,6 +19,7 @@ SDP: Final = "application/sdp"
 FORM: Final = "multipart/form-data"
 SESSION_BYTES_MAX: Final = 65_536
 FORM_BYTES_MAX: Final = OFFER_BYTES_MAX + SESSION_BYTES_MAX + 4_096
+NESTING_MAX: Final = 100
 _BEARER: Final = "bearer "
 
 
@@ -60,6 +62,25 @@ async def read_body(request: Request, bytes_max: int, what: str) -> bytes:
     return bytes(body)
 
 
+def read_json(text: bytes, what: str) -> Any:
+    """Return what a text says; no deeper than what it becomes part of can be written again.
+
+    Raises:
+        HTTPException: it is not JSON, or nested too deeply.
+
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, f"{what} is not JSON") from None
+    level = [value] if _nests(value) else []
+    for _ in range(NESTING_MAX):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one) if _nests(inner)]
+        if not level:
+            return value
+    raise HTTPException(400, f"{what} is nested more than {NESTING_MAX} levels deep")
+
+
 def session_fields(text: bytes) -> dict[str, Any]:
     """Return a session given as JSON.
 
@@ -69,10 +90,7 @@ def session_fields(text: bytes) -> dict[str, Any]:
     """
     if len(text) > SESSION_BYTES_MAX:
         raise HTTPException(413, f"a session has at most {SESSION_BYTES_MAX} bytes")
-    try:
-        session = json.loads(text)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "the session is not JSON") from None
+    session = read_json(text, "the session")
     if not isinstance(session, dict) or session.get("type", "realtime") != "realtime":
         raise HTTPException(400, "the session is not an object of type `realtime`")
     return session
@@ -82,6 +100,13 @@ def bearer_of(request: Request) -> str | None:
     """Return the request's bearer token (RFC 6750, section 2.1)."""
     given = request.headers.get("authorization", "")
     return given[len(_BEARER) :].strip() or None if given.lower().startswith(_BEARER) else None
+
+
+def is_own(bearer: str | None, own_token: str | None) -> bool:
+    """Tell whether a request's token is the one that opens this installation."""
+    if bearer is None or own_token is None:
+        return False
+    return hmac.compare_digest(bearer.encode("utf-8", "replace"), own_token.encode())
 
 
 def application_of(
@@ -96,7 +121,7 @@ def application_of(
 
     """
     bearer = bearer_of(request)
-    if bearer is None or bearer == own_token:
+    if bearer is None or is_own(bearer, own_token):
         return Application(session)
     if keys is not None and bearer.startswith(PREFIX):
         try:
@@ -119,6 +144,10 @@ def _fields(content_type: str, body: bytes) -> dict[str, bytes]:
             content = part.get_payload(decode=True)
             fields.setdefault(name, content if isinstance(content, bytes) else b"")
     return fields
+
+
+def _nests(value: object) -> bool:
+    return isinstance(value, dict | list)
 
 
 def _text(body: bytes, what: str) -> str:
