@@ -48,6 +48,8 @@ class Wire:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
             if family == socket.AF_INET:
                 self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, EXPEDITED)
+            else:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, EXPEDITED)
             if _LINUX:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
