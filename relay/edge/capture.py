@@ -123,9 +123,11 @@ class Capture:
 
     @property
     def shed(self) -> dict[str, Counter[str]]:
-        """Rows given up so far, by type and reason."""
-        packets = self._shed[PACKET.name] | Counter(full=int(self.counts[FULL]), overload=int(self.counts[OVERLOAD]))
-        return {PACKET.name: +packets, LEG.name: +self._shed[LEG.name]}
+        """Rows given up so far, by type and reason; may be read from any thread."""
+        packets = self._shed[PACKET.name].copy() | Counter(
+            full=int(self.counts[FULL]), overload=int(self.counts[OVERLOAD])
+        )
+        return {PACKET.name: +packets, LEG.name: +self._shed[LEG.name].copy()}
 
     def give_up(self, fact: str, reason: str, rows: int) -> None:
         """Count rows that will become no fact."""
