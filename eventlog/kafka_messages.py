@@ -15,12 +15,12 @@ def to_kafka(headers: Mapping[str, str]) -> list[tuple[str, bytes]]:
 
 
 def from_kafka(record: ConsumerRecord) -> Message:
-    """Return a record as the port's message. A header that is not UTF-8 keeps its bytes as escapes."""
+    """Return a record as the port's message. A header that is not UTF-8 keeps its bytes as escapes; null is empty."""
     return Message(
         where=TopicPartition(record.topic, record.partition),
         offset=record.offset,
         value=record.value or b"",
-        headers={name: value.decode(errors="backslashreplace") for name, value in record.headers},
+        headers={name: (value or b"").decode(errors="backslashreplace") for name, value in record.headers},
         key=record.key,
         appended_ns=record.timestamp * 1_000_000,
     )

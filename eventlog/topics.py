@@ -38,6 +38,9 @@ class Topic:
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(MAX_MESSAGE_BYTES + 65_536),
             "compression.type": "producer",  # chunks come compressed
+            # The brokers' clock: by a producer's, one that runs an hour fast would be refused for good, and retention,
+            # freshness and how long a chunk is remembered would go by clocks that nobody set.
+            "message.timestamp.type": "LogAppendTime",
             "min.insync.replicas": str(max(1, self.replication - 1)),
         }
 

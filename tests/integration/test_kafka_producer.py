@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from eventlog import Account, Emitter, open_chunk
 from eventlog.audit import Audit, audit
+from eventlog.codec import ChunkError
 from eventlog.kafka import KafkaEventLog
 from eventlog.kafka_clients import KafkaConnection
-from eventlog.port import LogUnavailableError, Record, TopicPartition
+from eventlog.port import LogUnavailableError, Message, Record, TopicPartition
 from eventlog.schema import FACTS
 from eventlog.topics import declared
 from sidetone.broker import Broker
@@ -135,3 +137,39 @@ async def test_an_append_to_a_broker_that_is_gone_fails_in_time_and_the_next_one
     (offset,) = await writer.append([Record(where, b"two")])
     assert [message.value for message in await writer.read(where, offset, max_bytes=100)] == [b"two"]
     await writer.aclose()
+
+
+async def test_a_message_has_the_brokers_time_whatever_its_producers_clock_says(broker: Broker) -> None:
+    reader = log(broker)
+    await reader.partitions(TURN.topic)  # makes the topics
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
+    await producer.start()
+    try:
+        for off_s in (-30 * 86_400, 2 * 3_600):
+            began_ns = time.time_ns()
+            at_ms = began_ns // 1_000_000 + off_s * 1_000
+            sent = await producer.send_and_wait(TURN.topic, b"x", partition=0, timestamp_ms=at_ms)
+            (message,) = await reader.read(TopicPartition(TURN.topic, 0), sent.offset, max_bytes=1)
+            assert began_ns - 1_000_000 <= message.appended_ns <= time.time_ns()
+    finally:
+        await producer.stop()
+        await reader.aclose()
+
+
+async def test_a_header_without_a_value_ends_nobody(broker: Broker) -> None:
+    reader = log(broker)
+    await reader.partitions(TURN.topic)
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
+    await producer.start()
+    try:
+        await producer.send_and_wait(TURN.topic, b"x", partition=0, headers=[("ce_type", None)])
+        async with reader.subscribe("group", [TURN.topic]) as member:
+            found: list[Message] = []
+            while not found:
+                found = await member.fetch(max_bytes=1, timeout_s=1)
+        assert found[0].headers == {"ce_type": ""}
+        with pytest.raises(ChunkError, match="bad_header"):
+            open_chunk(found[0])
+    finally:
+        await producer.stop()
+        await reader.aclose()
