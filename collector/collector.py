@@ -348,10 +348,6 @@ class Collector:
                 f"{last.reason}: {last.detail}). So many are a bad deployment, not bad luck: fix or upgrade what "
                 f"writes or reads them. Nothing was passed over; raise poison_limit above {run} to dead-letter them."
             )
-        if len(opened.dead) == opened.messages:
-            self._poison[where] += opened.messages
-        else:
-            self._poison[where] = opened.poison_tail
         for letter in opened.dead:
             log.error(
                 "message goes to the dead letters",
@@ -379,8 +375,12 @@ class Collector:
 
     def _committed(self, finished: Iterable[Opened]) -> None:
         for opened in finished:
-            self._passed[opened.intent.where] = opened.intent.hi + 1
-            self._notify(Progress(Stage.COMMITTED, opened.intent.where, opened.intent, opened))
+            where = opened.intent.where
+            self._passed[where] = opened.intent.hi + 1
+            # Only now: a range that is tried again has no more poison than it had the first time.
+            before = self._poison[where] if opened.poison_run == opened.messages else 0
+            self._poison[where] = before + opened.poison_tail
+            self._notify(Progress(Stage.COMMITTED, where, opened.intent, opened))
 
     def _notify(self, progress: Progress) -> None:
         self.alive_at = time.monotonic()

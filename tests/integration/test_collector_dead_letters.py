@@ -28,6 +28,7 @@ from collector import (
     replay,
     store_clients,
 )
+from collector.errors import PoisonError
 from eventlog.port import EventLog, LogUnavailableError, Record, RefusedError, TopicPartition
 from eventlog.schema import PACKET, TIME, TURN, UUID_TYPE
 from eventlog.sqlite import SqliteEventLog
@@ -169,6 +170,31 @@ async def test_a_letter_is_in_the_log_before_the_position_passes_and_listed_once
     await Collector(log, store_clients("127.0.0.1", store.port, timeout_s=30), config).drain()
     assert [letter.offset for letter in await letters(log)] == [0]
     assert differences(client, {TURN.name: [batch]}) == {}
+    await log.aclose()
+
+
+async def test_a_range_that_is_tried_again_is_no_longer_run_of_poison(
+    tmp_path: Path, config: CollectorConfig, store: Store
+) -> None:
+    class Unwell(SqliteEventLog):
+        refusals = 4
+
+        async def append(self, records: Any) -> list[int]:
+            if records[0].where.topic != TURN.topic and self.refusals:
+                self.refusals -= 1
+                raise LogUnavailableError("not now")
+            return await super().append(records)
+
+    log = Unwell(tmp_path / "log.sqlite", partitions=2)
+    _, one = turns(10)
+    await log.append([replace(one, headers={})] * 3)
+    clients = store_clients("127.0.0.1", store.port, timeout_s=30)
+    await Collector(log, clients, replace(config, poison_limit=5)).drain()
+    assert log.refusals == 0
+    assert [letter.offset for letter in await letters(log)] == [0, 1, 2]
+    await log.append([replace(one, headers={})] * 6)
+    with pytest.raises(PoisonError, match="6 messages in a row"):
+        await Collector(log, clients, replace(config, poison_limit=5)).drain()
     await log.aclose()
 
 
