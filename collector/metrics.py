@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -53,6 +54,15 @@ class Metrics:
             registry=self.registry,
         )
         self._started: dict[str, float] = {}
+        self._shown: set[str] = set()
+
+    def show_lag(self, behind: Mapping[str, int]) -> None:
+        """Show the lag by topic. What is not known, or another collector's now, is not shown: it would stand still."""
+        for topic in self._shown - behind.keys():
+            self.lag.remove(topic)
+        for topic, messages in behind.items():
+            self.lag.labels(topic).set(messages)
+        self._shown = set(behind)
 
     def observe(self, progress: Progress) -> None:
         """Count one step."""

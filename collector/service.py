@@ -161,8 +161,8 @@ async def _migrated(
 async def _watch_lag(collector: Collector, metrics: Metrics) -> None:
     while True:
         try:
-            for topic, behind in (await collector.lag()).items():
-                metrics.lag.labels(topic).set(behind)
+            metrics.show_lag(await collector.lag())
         except EventLogError as error:
+            metrics.show_lag({})
             log.debug("lag unknown", detail=str(error))
         await asyncio.sleep(LAG_EVERY_S)

@@ -56,6 +56,20 @@ def test_the_endpoint_tells_alive_from_ready_and_shows_metrics() -> None:
     assert 'sidetone_collector_freshness_seconds_count{topic="sidetone.turns"} 1.0' in text
 
 
+def test_a_lag_that_is_not_known_any_more_is_not_shown() -> None:
+    metrics = Metrics()
+
+    def shown() -> dict[str, float]:
+        return {one.labels["topic"]: one.value for family in metrics.lag.collect() for one in family.samples}
+
+    metrics.show_lag({"a": 7, "b": 0})
+    assert shown() == {"a": 7, "b": 0}
+    metrics.show_lag({"b": 3})  # another collector has the partitions of the first
+    assert shown() == {"b": 3}
+    metrics.show_lag({})
+    assert shown() == {}
+
+
 def test_metrics_ask_for_the_token_and_health_does_not() -> None:
     with (
         Endpoint(("127.0.0.1", 0), Metrics().registry, lambda: "", lambda: "", "secret") as endpoint,
