@@ -14,6 +14,9 @@ from analytics.question import Parameter, Question
 _RELATIVE = re.compile(r"^now(?:\s*(?P<sign>[+-])\s*(?P<count>\d+)\s*(?P<unit>[smhd]))?$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BILLION = 1_000_000_000
+_EARLIEST_NS = -2_208_988_800 * _BILLION
+_LATEST_NS = 9_214_646_400 * _BILLION
+"""1900 and 2262: what DateTime64(9) holds, with room for the margins that questions look at."""
 _FRACTION = re.compile(r"[.,](?P<digits>\d+)")
 
 
@@ -74,11 +77,26 @@ def _flag(value: Any) -> bool:
     raise ValueError(f"{value!r} is neither true nor false")
 
 
-def _unsigned(value: Any) -> int:
+def _unsigned(value: Any, bits: int) -> int:
     number = int(value)
     if number < 0:
         raise ValueError(f"{value!r} is negative")
+    if number >> bits:
+        raise ValueError(f"{value!r} is above {2**bits - 1}")  # the store would take what is left of it modulo that
     return number
+
+
+def _moment(value: Any, now_ns: int) -> str:
+    at_ns = time_ns(value, now_ns)
+    if not _EARLIEST_NS <= at_ns < _LATEST_NS:
+        raise ValueError(f"{value!r} is out of the store's range")
+    return time_text(at_ns)
+
+
+def _session(value: Any) -> str:
+    """Return a call's id as the store writes it; empty stands for all."""
+    text = str(value).strip()
+    return str(uuid.UUID(text)) if text else ""
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
@@ -86,8 +104,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "UUID": lambda value: str(uuid.UUID(str(value))),
     "Array(String)": _texts,
     "Bool": _flag,
-    "UInt32": _unsigned,
-    "UInt64": _unsigned,
+    "UInt32": lambda value: _unsigned(value, 32),
+    "UInt64": lambda value: _unsigned(value, 64),
     "Float64": float,
 }
 
@@ -117,15 +135,17 @@ def _read(question: Question, parameter: Parameter, given: Mapping[str, Any], no
         raise BadParameterError(f"{question.name} needs {parameter.name}: {parameter.description}")
     try:
         if parameter.type.startswith("DateTime64"):
-            return time_text(time_ns(value, now_ns))
+            return _moment(value, now_ns)
+        if (parameter.name, parameter.type) == ("session", "String"):
+            return _session(value)
         return _READERS[parameter.type](value)
     except (ValueError, TypeError, OverflowError) as error:
         if parameter.type.startswith("DateTime64"):
             raise BadParameterError(
                 f"{question.name}: {parameter.name} is {value!r}, which is no time ({parameter.description}): write "
-                "now, now-15m, ISO 8601 such as 2026-03-02T10:00:00, or nanoseconds since 1970"
+                "now, now-15m, ISO 8601 such as 2026-03-02T10:00:00, or nanoseconds since 1970; years 1900 to 2261"
             ) from error
+        kind = "UUID" if parameter.name == "session" else parameter.type
         raise BadParameterError(
-            f"{question.name}: {parameter.name} is {value!r}, which is no {parameter.type} "
-            f"({parameter.description}): {error}"
+            f"{question.name}: {parameter.name} is {value!r}, which is no {kind} ({parameter.description}): {error}"
         ) from error

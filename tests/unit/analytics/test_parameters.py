@@ -65,9 +65,24 @@ def test_defaults_and_lists() -> None:
     }
 
 
-def test_a_negative_limit_is_refused() -> None:
-    with pytest.raises(BadParameterError, match="negative"):
-        bind(question("sessions"), {"limit": -1}, NOW)
+@pytest.mark.parametrize(("limit", "complaint"), [(-1, "negative"), (2**32 + 1, "above 4294967295")])
+def test_a_limit_that_the_store_would_take_for_another_is_refused(limit: int, complaint: str) -> None:
+    with pytest.raises(BadParameterError, match=complaint):
+        bind(question("sessions"), {"limit": limit}, NOW)
+
+
+@pytest.mark.parametrize("said", ["0001-01-01", "1899-12-31", "2262-01-01", "9999-12-31", 2**63])
+def test_a_time_that_the_store_does_not_hold_is_refused(said: object) -> None:
+    with pytest.raises(BadParameterError, match="years 1900 to 2261"):
+        bind(question("overview"), {"from": said, "to": "2200-01-01"}, NOW)
+
+
+def test_a_session_id_that_is_none_is_refused_and_an_empty_one_stands_for_all() -> None:
+    with pytest.raises(BadParameterError, match="session is 'nonsense', which is no UUID"):
+        bind(question("legs"), {"session": "nonsense"}, NOW)
+    assert bind(question("legs"), {"session": " "}, NOW)["session"] == ""
+    known = "019cae13-8200-7000-8000-000000000018"
+    assert bind(question("legs"), {"session": known.upper()}, NOW)["session"] == known
 
 
 def test_an_answer_as_json_has_null_for_what_json_cannot_say() -> None:
