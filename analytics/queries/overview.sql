@@ -40,6 +40,7 @@
 -- column abandoned count : the user left while the agent owed an answer
 WITH
     '' AS only_session,
+    {to:DateTime64(9, 'UTC')} + toIntervalMinute(5) AS facts_to,
     60 AS bucket_s,
 -- include: parts/thresholds.sql
 ,

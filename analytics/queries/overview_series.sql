@@ -24,6 +24,7 @@
 -- column error_kinds names and counts : the same by kind
 WITH
     '' AS only_session,
+    {to:DateTime64(9, 'UTC')} + toIntervalMinute(5) AS facts_to,
     toUnixTimestamp64Nano({from:DateTime64(9, 'UTC')}) AS from_ns,
     toUnixTimestamp64Nano({to:DateTime64(9, 'UTC')}) AS to_ns,
     (to_ns - from_ns) / 120e9 AS finest_s,

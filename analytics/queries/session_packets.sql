@@ -4,7 +4,7 @@
 -- receive buffer are rows of the tap `playout`.
 -- param session UUID : the call
 -- param points UInt32 = 20000 : most rows per packet before packets are put together
--- param slices UInt32 = 1500 : slices of time to put them into
+-- param slices UInt32 = 1500 : slices of time to put them into; 0 is 1
 -- column at_ns ns since epoch : when it was seen, or the slice's start
 -- column tap text : edge_up, edge_down, transceiver_in, transceiver_out, or playout
 -- column stream number : SSRC
@@ -21,7 +21,7 @@ WITH
         SELECT (count(), toUnixTimestamp64Nano(min(observed_ns)), toUnixTimestamp64Nano(max(observed_ns)))
         FROM sidetone.packets WHERE session_id = {session:UUID}
     ) AS extent,
-    if(extent.1 <= {points:UInt32}, 0, greatest(20, ceil((extent.3 - extent.2) / 1e6 / {slices:UInt32} / 20) * 20)) AS length_ms,
+    if(extent.1 <= {points:UInt32}, 0, greatest(20, ceil((extent.3 - extent.2) / 1e6 / greatest({slices:UInt32}, 1) / 20) * 20)) AS length_ms,
     toInt64(length_ms * 1000000) AS slice_ns,
     seen AS
     (

@@ -1,5 +1,5 @@
 -- title: Calls, newest first
--- Calls offered in the window, with what each came to.
+-- Calls offered in the window, with what each came to, also after the window's end (within a day of it).
 -- param from DateTime64(9, 'UTC') = now-1h : calls offered at or after
 -- param to DateTime64(9, 'UTC') = now : calls offered before
 -- param region Array(String) = : only these regions; empty for all
@@ -21,17 +21,23 @@
 -- column error_kinds list : their kinds
 WITH
     '' AS only_session,
+    {to:DateTime64(9, 'UTC')} + toIntervalDay(1) AS facts_to,
 -- include: parts/thresholds.sql
 ,
--- include: parts/turn_facts.sql
+-- include: parts/calls.sql
 ,
+    turn_facts AS MATERIALIZED
+    (
+        SELECT session_id, toString(region) AS region, turn_id, toString(kind) AS kind, at_ns, observed_ns, reason, silence_ms
+        FROM sidetone.turns
+        WHERE session_id IN (SELECT session_id FROM calls)
+            AND observed_ns >= {from:DateTime64(9, 'UTC')} AND observed_ns < facts_to
+    ),
 -- include: parts/turns.sql
 ,
 -- include: parts/speech.sql
 ,
 -- include: parts/errors.sql
-,
--- include: parts/calls.sql
 SELECT
     toString(c.session_id) AS session_id,
     c.region AS region,

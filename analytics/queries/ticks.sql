@@ -10,19 +10,20 @@
 -- column late_ticks count : ticks that ran one tick (20 ms) or more after they were due
 -- column concealed count : incoming ticks that were concealed
 -- column discarded_late count : incoming packets that came too late to be played
--- column lateness_ms_p50 ms : how long after it was due a tick ran, median
+-- column lateness_ms_p50 ms : how long after it was due a tick ran, median; NULL without ticks
 -- column lateness_ms_p99 ms : the same, 99th percentile
 -- column lateness_ms_max ms : the same, worst
 SELECT
     toString(f.region) AS region,
-    count() AS ticks,
+    -- A packet that came too late is a row, too, but no tick.
+    countIf(f.kind != 'discarded_late') AS ticks,
     countIf(f.underrun) AS underruns,
     countIf(f.lateness_us >= 20000) AS late_ticks,
     countIf(f.kind = 'concealed') AS concealed,
     countIf(f.kind = 'discarded_late') AS discarded_late,
-    quantileExact(0.5)(f.lateness_us) / 1000 AS lateness_ms_p50,
-    quantileExact(0.99)(f.lateness_us) / 1000 AS lateness_ms_p99,
-    max(f.lateness_us) / 1000 AS lateness_ms_max
+    quantileExactOrNullIf(0.5)(f.lateness_us, f.kind != 'discarded_late') / 1000 AS lateness_ms_p50,
+    quantileExactOrNullIf(0.99)(f.lateness_us, f.kind != 'discarded_late') / 1000 AS lateness_ms_p99,
+    maxOrNullIf(f.lateness_us, f.kind != 'discarded_late') / 1000 AS lateness_ms_max
 FROM sidetone.frames AS f
 WHERE f.observed_ns >= {from:DateTime64(9, 'UTC')} AND f.observed_ns < {to:DateTime64(9, 'UTC')}
     AND (empty({region:Array(String)}) OR has({region:Array(String)}, f.region))

@@ -18,6 +18,7 @@
 -- column evidence text : the same in words; for agent_cut_user also how long the user had paused, and what silence was taken for the turn's end: an endpointing that waits for longer than the pause would not have cut in
 WITH
     {session:String} AS only_session,
+    {to:DateTime64(9, 'UTC')} + toIntervalMinute(5) AS facts_to,
 -- include: parts/thresholds.sql
 ,
 -- include: parts/turn_facts.sql

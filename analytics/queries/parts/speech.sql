@@ -1,4 +1,4 @@
-    -- One row a call, with both voices as arrays: the engine works out a query anew for each mention of a part of it, so
+    -- Facts observed before `facts_to` are looked at. One row a call, with both voices as arrays: the engine works out a query anew for each mention of a part of it, so
     -- a part that is mentioned often must be small. Times are ns since the epoch; 0 is no time.
     closings AS
     (
@@ -6,7 +6,7 @@
         FROM sidetone.sessions
         WHERE step = 'closed'
             AND observed_ns >= {from:DateTime64(9, 'UTC')} - toIntervalMinute(5)
-            AND observed_ns < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
+            AND observed_ns < facts_to
             AND (only_session = '' OR session_id = toUUIDOrZero(only_session))
         GROUP BY session_id
     ),
@@ -41,7 +41,7 @@
                 CAST((0, false, 0, false, ''), 'Tuple(at Int64, starts Bool, turn UInt32, onset Bool, reason String)')
             FROM sidetone.packets_1s
             WHERE session_id IN (SELECT session_id FROM turn_facts)
-                AND second >= {from:DateTime64(9, 'UTC')} AND second < {to:DateTime64(9, 'UTC')} + toIntervalMinute(5)
+                AND second >= {from:DateTime64(9, 'UTC')} AND second < facts_to
         )
         GROUP BY session_id
     ),
