@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import clickhouse_connect
 import httpx
 import pytest
+from opentelemetry.sdk import environment_variables as opentelemetry_variables
 
 from sidetone.settings import Settings
 from sidetone.store.process import StoreProcess
@@ -79,6 +80,7 @@ def test_nothing_starts_without_secrets() -> None:
 def test_variables_of_our_containers_are_settings(services: dict[str, Any]) -> None:
     """A name that is misspelt would be passed over without a word."""
     known = {f"SIDETONE_{name.upper()}" for name in Settings.model_fields}
+    known |= {value for name, value in vars(opentelemetry_variables).items() if name.startswith("OTEL_")}
     for name in ours(services):
         assert set(services[name]["environment"]) <= known, name
 

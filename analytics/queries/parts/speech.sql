@@ -1,5 +1,6 @@
-    -- Facts observed before `facts_to` are looked at. One row a call, with both voices as arrays: the engine works out a query anew for each mention of a part of it, so
-    -- a part that is mentioned often must be small. Times are ns since the epoch; 0 is no time.
+    -- Facts observed before `facts_to` are looked at. One row a call, with both voices as arrays: the engine works out a
+    -- query anew for each mention of a part of it, so a part that is mentioned often must be small. Times are ns since
+    -- the epoch; 0 is no time.
     closings AS
     (
         SELECT session_id, min(observed_ns) AS closed_ns, argMin(attributes['who'], observed_ns) AS closed_by
