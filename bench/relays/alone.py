@@ -36,16 +36,19 @@ def _capacity(edge: Contender) -> float:
 def delay() -> dict[str, object]:
     """Measure the time from sending to arrival at half load, and the same without an edge between.
 
-    What the C loop adds at the same load is what the machine and its scheduler add, whoever forwards.
+    Of the edge as it is deployed, in real time, and at an ordinary process's priority. What the C loop, an ordinary
+    process, adds at the same load is what the machine and its scheduler add, whoever forwards.
     """
     added = {}
     with ExitStack() as ending:
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="sidetone-bench-"))
-        edge = contenders.python(ending, folder, serve.edge)
+        edge = contenders.python(ending, folder, serve.edge, real_time=True)
         capacity = _capacity(edge)
         rate = capacity / 2
         through, sent = edge.load.delays_ns(edge.rtp_at, rate, _DELAY_S)
         added["added_ms"] = through
+        ordinary = contenders.python(ending, folder, serve.edge)
+        added["added_at_ordinary_priority_ms"], _ = ordinary.load.delays_ns(ordinary.rtp_at, rate, _DELAY_S)
         silent = contenders.python(ending, folder, serve.edge, packet_facts=False)
         added["added_without_facts_ms"], _ = silent.load.delays_ns(silent.rtp_at, rate, _DELAY_S)
         with suppress(Unavailable):

@@ -22,6 +22,7 @@ from eventlog.lean import steady_memory, without_pandas
 from eventlog.sqlite import SqliteEventLog
 from relay.edge import Edge, EdgeConfig
 from relay.encap import DOWN_BYTES, derive, up_header
+from sidetone.process import prefer_voice
 
 KEY: Final = bytes(range(32))
 HEADER_KEY: Final = derive(KEY)
@@ -29,11 +30,17 @@ CODE: Final = "alph"
 
 
 def edge(control: Connection, transceiver: Address, folder: str, settings: Mapping[str, Any]) -> None:
-    """Be an edge, until the other end of `control` closes; answers every message with its counters."""
+    """Be an edge, until the other end of `control` closes; answers every message with its counters.
+
+    With `real_time` among the settings it is scheduled as the product's is, where that is allowed.
+    """
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     without_pandas()
     steady_memory()
     sys.setswitchinterval(0.0005)
+    settings = dict(settings)
+    if settings.pop("real_time", False):
+        prefer_voice()
     with ExitStack() as ending:
         log = Path(folder) / f"{secrets.token_hex(4)}.sqlite"
         emitter = Emitter(lambda: SqliteEventLog(log), role="edge", region="bench", host_id="bench")
