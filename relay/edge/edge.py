@@ -48,9 +48,10 @@ class Counters:
         flows: live now.
         flows_opened: ever.
         flows_closed: by reason (`idle`, `unanswered`, `evicted`).
-        forwarded_up: datagrams to transceivers.
-        forwarded_down: datagrams to clients.
-        dropped: datagrams not forwarded, by reason.
+        forwarded_up: datagrams to transceivers, that the kernel took.
+        forwarded_down: datagrams to clients, likewise.
+        dropped: datagrams not forwarded, by reason; those that the kernel refused to send are `…_send_full` and
+            `…_send_error`, by the socket that they were to leave by.
         overflowed: datagrams that the kernel dropped before they were read.
         captured: RTP packets seen with facts on; equals emitted plus thinned plus waiting plus shed.
         emitted: facts handed on, by type.

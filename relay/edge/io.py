@@ -5,6 +5,7 @@ The edge's loop knows only `receive_batch` and `send_batch`, so that a faster wa
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -97,16 +98,20 @@ class UdpSocket:
             self.dropped["receive_error"] += 1
         return batch
 
-    def send_batch(self, outgoing: Sequence[Outgoing]) -> None:
-        """Send all; what the kernel does not take at once is dropped and counted, as late voice is worth nothing."""
-        send = self._socket.sendto
+    def send_batch(self, outgoing: Sequence[Outgoing]) -> int:
+        """Send all and return how many left: what the kernel refuses is dropped, as late voice is worth nothing.
+
+        Refusals are counted: `send_full` if its buffers had no room, `send_error` for any other reason.
+        """
+        send, refused = self._socket.sendto, 0
         for payload, address in outgoing:
             try:
                 send(payload, address)
-            except BlockingIOError:
-                self.dropped["send_full"] += 1
-            except OSError:
-                self.dropped["send_error"] += 1
+            except OSError as error:
+                refused += 1
+                full = isinstance(error, BlockingIOError) or error.errno == errno.ENOBUFS
+                self.dropped["send_full" if full else "send_error"] += 1
+        return len(outgoing) - refused
 
     def close(self) -> None:
         """Close the socket."""

@@ -84,6 +84,7 @@ class NativeForwarder(Mirror):
         self._datagrams = self._ffi.new("wire_datagram **")
         self._columns: object = None
         self._policy: bool | None = None
+        self._forwarded = [0, 0]  # of what was left to the router
         self.behind = False
         """Whether the last turn left datagrams in a socket."""
         flows.mirror = self
@@ -109,7 +110,7 @@ class NativeForwarder(Mirror):
 
     def messages_up(self) -> int:
         """Return the messages that datagrams on the way up were put into."""
-        return int(self._count.messages[_UP]) + self._router.forwarded_up
+        return int(self._count.messages[_UP]) + self._forwarded[_UP]
 
     def refusal(self) -> OSError | None:
         """Return why datagrams leave one by one, if the kernel refused to cut up a message that held several."""
@@ -117,9 +118,9 @@ class NativeForwarder(Mirror):
         return OSError(error, os.strerror(error)) if self._count.segments_refused else None
 
     def forwarded(self) -> tuple[int, int]:
-        """Return datagrams forwarded up and down."""
-        count, router = self._count.forwarded, self._router
-        return count[_UP] + router.forwarded_up, count[_DOWN] + router.forwarded_down
+        """Return datagrams forwarded up and down: those that the kernel took."""
+        count, others = self._count.forwarded, self._forwarded
+        return count[_UP] + others[_UP], count[_DOWN] + others[_DOWN]
 
     def dropped(self) -> Counter[str]:
         """Return datagrams that went nowhere, by reason."""
@@ -208,9 +209,9 @@ class NativeForwarder(Mirror):
         now_ns, oldest_ns = time.monotonic_ns(), time.time_ns() - self._late_ns
         public, internal = self._sockets
         if up := self._left(_UP):
-            internal.send_batch(self._router.up(up, now_ns, oldest_ns))
+            self._forwarded[_UP] += internal.send_batch(self._router.up(up, now_ns, oldest_ns))
         if down := self._left(_DOWN):
-            public.send_batch(self._router.down(down, now_ns, oldest_ns))
+            self._forwarded[_DOWN] += public.send_batch(self._router.down(down, now_ns, oldest_ns))
 
     def _left(self, direction: int) -> list[Datagram]:
         count = self._lib.wire_left(self._wire, direction, self._datagrams)

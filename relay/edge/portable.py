@@ -29,6 +29,7 @@ class PortableForwarder:
         self._selector.register(internal, selectors.EVENT_READ, self._down)
         self.behind = False
         """Whether the last turn left datagrams in a socket."""
+        self._forwarded = [0, 0]
 
     def turn(self, timeout_s: float) -> None:
         """Wait at most so long, then forward one batch from each socket that has datagrams."""
@@ -42,15 +43,16 @@ class PortableForwarder:
 
     def messages_up(self) -> int:
         """Return the messages that datagrams on the way up were put into: one for each."""
-        return self._router.forwarded_up
+        return self._forwarded[0]
 
     def refusal(self) -> OSError | None:
         """Return why datagrams leave one by one: this way does not try otherwise."""
         return None
 
     def forwarded(self) -> tuple[int, int]:
-        """Return datagrams forwarded up and down."""
-        return self._router.forwarded_up, self._router.forwarded_down
+        """Return datagrams forwarded up and down: those that the kernel took."""
+        up, down = self._forwarded
+        return up, down
 
     def dropped(self) -> Counter[str]:
         """Return datagrams that went nowhere, by reason."""
@@ -63,9 +65,11 @@ class PortableForwarder:
     def _up(self) -> None:
         batch = self._public.receive_batch(self._batch)
         self.behind |= len(batch) == self._batch
-        self._internal.send_batch(self._router.up(batch, time.monotonic_ns(), time.time_ns() - self._late_ns))
+        out = self._router.up(batch, time.monotonic_ns(), time.time_ns() - self._late_ns)
+        self._forwarded[0] += self._internal.send_batch(out)
 
     def _down(self) -> None:
         batch = self._internal.receive_batch(self._batch)
         self.behind |= len(batch) == self._batch
-        self._public.send_batch(self._router.down(batch, time.monotonic_ns(), time.time_ns() - self._late_ns))
+        out = self._router.down(batch, time.monotonic_ns(), time.time_ns() - self._late_ns)
+        self._forwarded[1] += self._public.send_batch(out)

@@ -60,8 +60,6 @@ class Router:
         self._prober = Prober(self._header_keys, os.urandom)
         self.keeps = Keeps(config.sampling, self._header_keys, flows.owners.knows, config.limits.flows)
         self.dropped: Counter[str] = Counter()
-        self.forwarded_up = 0
-        self.forwarded_down = 0
 
     def know(self, transceivers: Mapping[str, Address]) -> None:
         """Replace the allow-list of transceivers by code; flows that are open keep theirs."""
@@ -95,7 +93,6 @@ class Router:
                 self._stun_up(data, source, at_ns, now_ns, out)
             else:
                 self.dropped["unknown_kind"] += 1
-        self.forwarded_up += len(out)
         return out
 
     def down(self, batch: Iterable[Datagram], now_ns: int, oldest_ns: int = 0) -> list[Outgoing]:
@@ -124,7 +121,6 @@ class Router:
                 self.dropped["unknown_kind_down"] += 1
                 continue
             out.append((payload, flow.address))
-        self.forwarded_down += len(out)
         return out
 
     def _stun_up(self, data: bytes, source: Address, at_ns: int, now_ns: int, out: list[Outgoing]) -> None:

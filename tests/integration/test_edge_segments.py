@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -19,13 +20,14 @@ from relay.edge.io import DSCP_EF, UdpSocket
 from relay.edge.native import NativeForwarder
 from relay.edge.portable import PortableForwarder
 from relay.edge.router import Router
-from relay.encap import read_up
-from tests.integration.edge_tools import HEADER_KEY, KEY, WAYS, Peer, Transceiver, rtp, wait_for
+from relay.encap import down_header, read_up
+from tests.integration.edge_tools import HEADER_KEY, KEY, SESSION, WAYS, Peer, Transceiver, rtp, wait_for
 
 CLIENTS: Final = 12
 PACKETS: Final = 20  # of all clients these fit into the buffers of any Linux
 BUFFER_BYTES: Final = 4 << 20
 SO_NO_CHECK: Final = 11  # asm-generic/socket.h
+NOBODY: Final = "127.255.255.255"  # the loopback's broadcast address: nobody may send there (EACCES)
 OVER_SEGMENTS: Final = 1300  # larger than what is put with others
 
 
@@ -68,10 +70,18 @@ class Way:
         client.send(data, self.public.address)
         self.sent += 1
 
+    def refused(self) -> tuple[int, int]:
+        """Datagrams up and down that the kernel did not take."""
+        counted = self.forwarder.dropped()
+        return (
+            counted["internal_send_error"] + self.internal.dropped["send_error"],
+            counted["public_send_error"] + self.public.dropped["send_error"],
+        )
+
     def forward(self) -> None:
         def all_of_it() -> bool:
             self.forwarder.turn(0.01)
-            return self.forwarder.forwarded()[0] == self.sent
+            return self.forwarder.forwarded()[0] + self.refused()[0] == self.sent
 
         wait_for(all_of_it, "all is forwarded")
 
@@ -150,13 +160,12 @@ def test_an_error_that_has_nothing_to_do_with_segments_does_not_end_them(way: st
     lost = [Peer("127.0.0.1") for _ in range(4)]
     for client in lost:
         ending.callback(client.socket.close)
-        made.flows.open(client.address, None, ("127.255.255.255", 9), 0)  # the loopback's broadcast address
+        made.flows.open(client.address, None, (NOBODY, 9), 0)
         for seq in range(PACKETS):
             made.send(client, rtp(seq))
     made.forward()
     assert made.forwarder.refusal() is None
-    errors = made.forwarder.dropped()["internal_send_error"] + made.internal.dropped["send_error"]
-    assert errors == len(lost) * PACKETS
+    assert made.refused() == (len(lost) * PACKETS, 0)
     before = made.forwarder.messages_up()
     for seq in range(PACKETS):
         for client in made.clients[::2]:
@@ -165,3 +174,45 @@ def test_an_error_that_has_nothing_to_do_with_segments_does_not_end_them(way: st
     assert len(list(made.transceivers[0].pending())) == PACKETS * CLIENTS // 2
     if way == "compiled":
         assert made.forwarder.messages_up() - before < PACKETS * CLIENTS / 2 / 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_only_what_the_kernel_took_counts_as_forwarded(way: str, ending: ExitStack) -> None:
+    made = Way(ending, "127.0.0.1", compiled=way == "compiled")
+    lost = Peer("127.0.0.1")
+    ending.callback(lost.socket.close)
+    made.flows.open(lost.address, None, (NOBODY, 9), 0)
+    for seq in range(PACKETS):
+        for client in (made.clients[0], lost, made.clients[1]):  # refusals between what is taken
+            made.send(client, rtp(seq, ssrc=client.address[1]))
+    made.forward()
+    assert made.forwarder.forwarded() == (2 * PACKETS, 0)
+    assert made.refused() == (PACKETS, 0)
+    assert 0 < made.forwarder.messages_up() <= 2 * PACKETS
+    assert sum(len(one.pending()) for one in made.transceivers) == 2 * PACKETS
+    for seq in range(PACKETS):
+        for host, port in ((NOBODY, 9), made.clients[0].address):
+            made.transceivers[0].send(down_header(host, port, SESSION, HEADER_KEY) + rtp(seq), made.internal.address)
+
+    def all_down() -> bool:
+        made.forwarder.turn(0.01)
+        return made.forwarder.forwarded()[1] + made.refused()[1] == 2 * PACKETS
+
+    wait_for(all_down, "all is forwarded")
+    assert made.forwarder.forwarded() == (2 * PACKETS, PACKETS)
+    assert made.refused() == (PACKETS, PACKETS)
+    assert made.clients[0].pending() == [rtp(seq) for seq in range(PACKETS)]
+
+
+class _NoRoom(socket.socket):
+    """Refuses as a device whose queue is full; no test can fill the loopback's."""
+
+    def sendto(self, *_: object) -> int:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+
+def test_a_full_device_is_told_from_other_refusals() -> None:
+    with _NoRoom(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        udp = UdpSocket(("127.0.0.1", 0), receive_buffer_bytes=BUFFER_BYTES, bound=bound)
+        assert udp.send_batch([(b"voice", ("127.0.0.1", 9))] * 3) == 0
+        assert (udp.dropped["send_full"], udp.dropped["send_error"]) == (3, 0)

@@ -338,21 +338,22 @@ static void send_singly(wire *w, int fd, struct msghdr *message, int direction) 
     for (size_t i = 0; i < message->msg_iovlen; i++) {
         struct msghdr m = {.msg_name = message->msg_name, .msg_namelen = message->msg_namelen,
                            .msg_iov = message->msg_iov + i, .msg_iovlen = 1};
-        while (sendmsg(fd, &m, MSG_DONTWAIT) < 0) {
-            if (errno == EINTR) continue;
-            ++*(errno == EAGAIN || errno == ENOBUFS ? &w->count.send_full : &w->count.send_error)[direction];
-            break;
-        }
+        ssize_t sent;
+        while ((sent = sendmsg(fd, &m, MSG_DONTWAIT)) < 0 && errno == EINTR) {}
+        if (sent >= 0) w->count.messages[direction]++;
+        else ++*(errno == EAGAIN || errno == ENOBUFS ? &w->count.send_full : &w->count.send_error)[direction];
     }
 }
 
 /* Send all; what the kernel does not take at once is dropped and counted, as late voice is worth nothing. */
 static void send_all(wire *w, int fd, side *s, int direction) {
+    uint64_t refused = w->count.send_full[direction] + w->count.send_error[direction];
     couple(s);
     for (uint32_t i = 0; i < s->trains;) {
         int sent = sendmmsg(fd, s->to_send + i, s->trains - i, MSG_DONTWAIT);
         if (sent > 0) {
             i += (uint32_t)sent;
+            w->count.messages[direction] += (uint32_t)sent;
             continue;
         }
         if (errno == EINTR) continue;
@@ -372,8 +373,8 @@ static void send_all(wire *w, int fd, side *s, int direction) {
         }
         i++;
     }
-    w->count.forwarded[direction] += s->out;
-    w->count.messages[direction] += s->trains;
+    refused = w->count.send_full[direction] + w->count.send_error[direction] - refused;
+    w->count.forwarded[direction] += s->out - refused;
     w->trains += s->trains;
 }
 

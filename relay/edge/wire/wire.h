@@ -49,7 +49,7 @@ typedef struct {
 } wire_datagram;
 
 typedef struct {
-    uint64_t forwarded[2];      /* up, down */
+    uint64_t forwarded[2];      /* up, down; that the kernel took */
     uint64_t unknown_source;
     uint64_t unknown_kind[2];
     uint64_t late[2];
@@ -57,7 +57,7 @@ typedef struct {
     uint64_t receive_error[2];
     uint64_t send_full[2];      /* by the direction in which it was to go */
     uint64_t send_error[2];
-    uint64_t messages[2];       /* to the kernel: fewer than were forwarded where it cuts them up */
+    uint64_t messages[2];       /* that the kernel took: fewer than were forwarded where it cuts them up */
     uint64_t segments_refused;  /* messages that it would not cut up: with the first, no more are tried */
     uint64_t segments_error;    /* its errno */
     uint64_t overflowed[2];     /* by the socket: public, internal */
