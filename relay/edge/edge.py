@@ -123,6 +123,7 @@ class Edge:
         self._next_probe_ns = time.monotonic_ns() + PROBE_NS
         self._next_log_ns = time.monotonic_ns() + _LOG_NS
         self._telemetry_errors = 0
+        self._next_trouble_ns = 0
         self._logged: Counters | None = None
         self._refused = False
         self._turned_ns = time.monotonic_ns()
@@ -335,4 +336,11 @@ class Edge:
         except Exception:  # noqa: BLE001 - voice goes on whatever telemetry does; logged and counted
             self._chores.remove(chore)
             self._telemetry_errors += 1
-            _log.exception("telemetry failed, facts since the last flush are lost", edge=self._config.name)
+            now_ns = time.monotonic_ns()
+            if now_ns >= self._next_trouble_ns:  # what fails once a flush must not fill a disk with tracebacks
+                self._next_trouble_ns = now_ns + _LOG_NS
+                _log.exception(
+                    "telemetry failed; packets and round trips that it had in hand are counted as shed (error)",
+                    edge=self._config.name,
+                    failed=self._telemetry_errors,
+                )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from typing import Final, Protocol
 
 import numpy as np
@@ -62,6 +62,7 @@ class Flusher:
         self._refused = 0
         self._waiting: list[Columns] = []
         self._leaving: set[int] = set()
+        self._legs_in_hand: list[LegRow] = []
         self._reported = {PACKET.name: Counter[str](), LEG.name: Counter[str]()}
         self.emitted = {PACKET.name: 0, LEG.name: 0}
         self._sampler: Sampler | None = None
@@ -88,9 +89,21 @@ class Flusher:
         return sum(map(len, self._waiting))
 
     def flush(self, now_ns: int, *, last: bool = False) -> Iterator[None]:
-        """Emit all rows whose session is known; `now_ns` is UTC. With `last`, nothing is left waiting."""
-        leaving = self._owners.take_retired()
-        packets, legs, broken = self._capture.take()
+        """Emit all rows whose session is known; `now_ns` is UTC. With `last`, nothing is left waiting.
+
+        Raises:
+            Exception: whatever a step raised; the rows in hand are given up and counted as shed (`error`).
+
+        """
+        try:
+            yield from self._flush(now_ns, last=last)
+        except Exception:
+            self._give_up_in_hand(everything=last)
+            raise
+
+    def _flush(self, now_ns: int, *, last: bool) -> Iterator[None]:
+        self._leaving.update(self._owners.take_retired())
+        packets, self._legs_in_hand, broken = self._capture.take()
         waited, self._waiting = self._waiting, []
         for rows in (*waited, packets):
             parts = yield from self._known_parts(rows, now_ns, last=last)
@@ -102,19 +115,35 @@ class Flusher:
                 if kept is not None:
                     yield from self._write(kept)
                 yield
-        if legs:
-            self._legs(legs)
+        if self._legs_in_hand:
+            self._legs(self._legs_in_hand)
+            self._legs_in_hand = []
         yield
         if broken:
             # The rows after these are missing: sequence numbers would show losses that the network did not make.
             self._deriver.forget(_EVER_NS)
         self._deriver.forget(now_ns - _STREAM_IDLE_NS)
-        self._release(leaving)
+        self._release()
         self._report_shed()
 
-    def _release(self, leaving: Sequence[int]) -> None:
+    def _give_up_in_hand(self, *, everything: bool) -> None:
+        """Count rows that a failed flush had taken and not handed on; with `everything`, those that wait, too."""
+        if everything:
+            self._waiting = []
+            if self._sampler is not None:
+                self._sampler.drop()
+        self._count_refused()
+        shed = sum(self._capture.shed[PACKET.name].values())
+        told = self.emitted[PACKET.name] + self.thinned + shed
+        left = self._capture.captured - told - self._capture.waiting - self.waiting
+        self._capture.give_up(PACKET.name, "error", max(0, left))
+        self._capture.give_up(LEG.name, "error", len(self._legs_in_hand))
+        self._legs_in_hand = []
+        self._deriver.forget(_EVER_NS)  # as after any rows that are missing
+        self._report_shed()
+
+    def _release(self) -> None:
         """Let go of owners that had retired before the rows of this flush were taken, and of whom none waits."""
-        self._leaving.update(leaving)
         held = {int(owner) for rows in self._waiting for owner in np.unique(rows.owner)}
         self._owners.release(self._leaving - held)
         self._leaving &= held
@@ -157,9 +186,7 @@ class Flusher:
         for step in self._deriver.derive(rows, self._owners):
             packets = step
             yield
-        refused = self._deriver.refused
-        self._capture.give_up(PACKET.name, "streams", refused - self._refused)
-        self._refused = refused
+        self._count_refused()
         if packets is None:
             return
         if self._sampler is None:
@@ -168,6 +195,11 @@ class Flusher:
         for start in range(0, len(packets["observed_ns"]), _BLOCK_ROWS):
             self._sampler.add({name: values[start : start + _BLOCK_ROWS] for name, values in packets.items()})
             yield
+
+    def _count_refused(self) -> None:
+        refused = self._deriver.refused
+        self._capture.give_up(PACKET.name, "streams", refused - self._refused)
+        self._refused = refused
 
     def _write(self, packets: Packets) -> Iterator[None]:
         """Make facts of packets, in steps."""
@@ -182,7 +214,6 @@ class Flusher:
             for row in rows
             if (session := row.session.session if isinstance(row.session, Flow) else row.session) is not None
         ]
-        self._capture.give_up(LEG.name, "no_session", len(rows) - len(known))
         columns: dict[str, Array | str] = {
             "session_id": uuids(np.frombuffer(b"".join(session for session, _ in known), np.uint8)),
             "region": self._config.region,
@@ -193,6 +224,7 @@ class Flusher:
             "remote_region": pa.array([row.region for _, row in known], pa.string()).dictionary_encode(),
         }
         self._emit(LEG, columns, len(known))
+        self._capture.give_up(LEG.name, "no_session", len(rows) - len(known))
 
     def _emit(self, fact: FactType, columns: Mapping[str, Array | str], rows: int) -> None:
         if rows:

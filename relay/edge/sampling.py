@@ -111,12 +111,19 @@ class Sampler:
         self._held: list[_Held] = []
         self._asked = asked
         self._moments = moments.Moments()
-        self.waiting = 0
-        """Packets held now."""
         self.thinned = 0
         """Packets that are represented by others, so far."""
         self.hurried = 0
         """Packets judged before their time, because too many were held."""
+
+    @property
+    def waiting(self) -> int:
+        """Packets held now."""
+        return sum(len(block.columns["observed_ns"]) for block in self._held)
+
+    def drop(self) -> None:
+        """Let go of the packets held."""
+        self._held = []
 
     def add(self, columns: Columns) -> None:
         """Take packets of any streams, each stream's in the order of arrival."""
@@ -124,7 +131,6 @@ class Sampler:
         if not len(at_ns):
             return
         self._held.append(_Held(columns, int(at_ns.min()), int(at_ns.max())))
-        self.waiting += len(at_ns)
         bad = self._bad(columns)
         if bad.any():
             before_ns, after_ns = int(self._policy.before_s * _NS), int(self._policy.after_s * _NS)
@@ -159,7 +165,6 @@ class Sampler:
             for name in taken[0]:
                 whole[name] = np.concatenate([columns[name] for columns in taken])
                 yield None
-            self.waiting -= len(whole["observed_ns"])
             yield from self._thin_all(whole)
         self._moments.forget(end_ns)
         if self._asked is not None:

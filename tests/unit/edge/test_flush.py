@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final, Literal
 
 import pytest
 
@@ -14,22 +14,27 @@ from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.flows import Flow
 from relay.edge.flush import Flusher
 from relay.edge.owners import Owners
+from relay.edge.wire.build import build
 
 MS = 1_000_000
+WAYS: Final = [False] if build() is None else [True, False]  # compiled where there is a C compiler, and portable
 Rtp = Callable[..., bytes]
 
 
 class Sink:
-    """Keeps facts as rows."""
+    """Keeps facts as rows, unless it cannot take those of one type (`broken`)."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.given_up: Counter[tuple[str, str]] = Counter()
+        self.broken: str | None = None
 
     def shed(self, fact: FactType, reason: str, rows: int) -> None:
         self.given_up[fact.name, reason] += rows
 
     def add_columns(self, fact: FactType, columns: Mapping[str, Any], rows: int) -> None:
+        if fact.name == self.broken:
+            raise MemoryError(fact.name)
         given = {
             name: [values] * rows if isinstance(values, str) else values.to_pylist() for name, values in columns.items()
         }
@@ -161,6 +166,79 @@ def test_thinned_packets_are_counted_and_represented(config: EdgeConfig, rtp: Rt
     near = [row for row in rows if row["represents"] == 1]
     assert len(near) == 51 + 101
     assert path.sink.given_up == {}
+
+
+def told(path: Path) -> int:
+    """Packets of which the books say what became of them."""
+    flusher = path.flusher
+    shed = sum(path.capture.shed["packet"].values())
+    return flusher.emitted["packet"] + flusher.thinned + shed + flusher.waiting + path.capture.waiting
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+@pytest.mark.parametrize("policy", ["full", "sampled"])
+def test_rows_that_a_failed_flush_had_in_hand_are_counted(
+    config: EdgeConfig, rtp: Rtp, policy: Literal["full", "sampled"], *, compiled: bool
+) -> None:
+    thin = Sampling(policy, 10, 1.0, 1.0, hold_s=1.0)
+    path = Path(dataclasses.replace(config, sampling=thin, compiled=compiled))
+    one, nobody, many = path.flow(b"1" * 16), path.flow(None), path.flow(b"2" * 16)
+    for n in range(20):
+        path.capture.packet(many, EDGE_UP, rtp(1, ssrc=n), n, 0)  # more streams than a session may have
+        path.capture.packet(nobody, EDGE_UP, rtp(n), 9_000 * MS, 0)
+    for n in range(500):
+        path.capture.packet(one, EDGE_UP, rtp(n), n * 20 * MS, 0)
+    path.capture.leg(LegRow(b"1" * 16, "client_edge", 0, 5))
+    path.sink.broken = "packet"
+    with pytest.raises(MemoryError):
+        path.flush(10_000 * MS)
+    assert told(path) == path.capture.captured == 540
+    assert path.capture.shed["packet"]["streams"] == 4
+    assert path.capture.shed["leg"] == {"error": 1}
+    assert path.sink.given_up["packet", "error"] == path.capture.shed["packet"]["error"] > 0
+    assert path.flusher.waiting == 20 + (50 if policy == "sampled" else 0)  # are not lost
+    path.sink.broken = None
+    path.capture.packet(one, EDGE_UP, rtp(600), 12_000 * MS, 0)
+    rows = path.flush(20_000 * MS)
+    # What we lost ourselves is not reported as lost by the network.
+    assert [row["newly_lost"] for row in rows if row["ext_seq"] == 600] == [0]
+    assert told(path) == path.capture.captured == 541
+
+
+@pytest.mark.parametrize("broken", ["packet", "leg"])
+def test_a_last_flush_that_fails_leaves_nothing_uncounted(config: EdgeConfig, rtp: Rtp, broken: str) -> None:
+    path = Path(dataclasses.replace(config, sampling=Sampling("sampled")))
+    for n in range(100):
+        path.capture.packet(path.flow(None if n % 2 else b"1" * 16), EDGE_UP, rtp(n), n * 20 * MS, 0)
+    path.capture.leg(LegRow(b"1" * 16, "client_edge", 0, 5))
+    path.flush(2_000 * MS)
+    path.capture.leg(LegRow(b"1" * 16, "client_edge", 0, 5))
+    path.sink.broken = broken
+    with pytest.raises(MemoryError):
+        path.flush(2_000 * MS, last=True)
+    assert path.flusher.waiting == 0
+    assert told(path) == path.capture.captured == 100
+    assert path.sink.given_up["leg", "error"] == 1
+    assert sum(rows for (fact, _), rows in path.sink.given_up.items() if fact == "packet") == (
+        100 - path.flusher.emitted["packet"] - path.flusher.thinned
+    )
+
+
+@pytest.mark.parametrize("compiled", WAYS)
+def test_owners_that_retired_before_a_failed_flush_are_let_go_of_by_the_next(
+    config: EdgeConfig, rtp: Rtp, *, compiled: bool
+) -> None:
+    path = Path(dataclasses.replace(config, compiled=compiled))
+    one = path.flow(b"1" * 16)
+    path.capture.packet(one, EDGE_UP, rtp(1), 0, 0)
+    path.owners.retire(one.owner)
+    path.sink.broken = "packet"
+    with pytest.raises(MemoryError):
+        path.flush()
+    assert path.owners.knows(b"1" * 16)
+    path.sink.broken = None
+    path.flush()
+    assert not path.owners.knows(b"1" * 16)
 
 
 def test_a_probe_is_a_leg_of_no_call(path: Path) -> None:
