@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Protocol
@@ -22,9 +22,15 @@ from sidetone.guard import bearer
 STUCK_AFTER_S: Final = 5.0
 """A loop that has not looked at its sockets for so long forwards nothing."""
 
-
 PATIENCE_S: Final = 10.0
 """For a client's next bytes; each connection has a thread while it lasts."""
+
+CONNECTIONS_MAX: Final = 16
+"""At once. For one more the oldest is cut off: whoever holds connections open must not keep health checks out."""
+
+_ROOM_S: Final = 1.0  # for the one cut off to be gone
+_BUSY_READ_BYTES: Final = 1 << 16
+_BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
 
 
 class Watched(Protocol):
@@ -39,6 +45,49 @@ class Watched(Protocol):
 
 
 class _Server(ThreadingHTTPServer):
+    """A thread for each connection, for so many at most; one request each (HTTP/1.0)."""
+
+    daemon_threads = True
+    request_queue_size = CONNECTIONS_MAX
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._room = threading.Semaphore(CONNECTIONS_MAX)
+        self._open: dict[Any, None] = {}  # the oldest first
+        super().__init__(*args, **options)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, or refuse it if no thread gets free."""
+        if not self._room.acquire(blocking=False):
+            self._cut_off_oldest()
+            if not self._room.acquire(timeout=_ROOM_S):
+                with suppress(OSError):
+                    request.send(_BUSY, socket.MSG_DONTWAIT)
+                    request.recv(_BUSY_READ_BYTES, socket.MSG_DONTWAIT)  # what is left unread would make it a reset
+                return self.shutdown_request(request)
+        self._open[request] = None
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._over(request)
+            raise
+        return None
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._over(request)
+
+    def _cut_off_oldest(self) -> None:
+        for request in list(self._open)[:1]:
+            with suppress(OSError):  # it has just ended by itself
+                request.shutdown(socket.SHUT_RDWR)
+
+    def _over(self, request: Any) -> None:
+        del self._open[request]
+        self._room.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that go away or say nothing: anybody can, as often as they like."""
         if not isinstance(sys.exception(), OSError):
@@ -139,7 +188,6 @@ def serving(
         server.socket.close()
         server.socket = sock
         server.server_activate()
-        server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.1,), name="edge-endpoint", daemon=True).start()
         try:
             yield

@@ -3,8 +3,10 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
@@ -107,6 +109,56 @@ def test_clients_that_go_away_or_say_nothing_hold_no_thread_and_fill_no_log(
         thread.join(20)
         assert not thread.is_alive()
     assert capfd.readouterr().err == ""
+
+
+def test_who_holds_connections_open_gets_few_threads_and_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edge_endpoint, "PATIENCE_S", 120.0)  # nobody is cut off for being slow
+    before = set(threading.enumerate())
+    most = edge_endpoint.CONNECTIONS_MAX
+    with serving(Edge()) as url, ExitStack() as ending:
+        address = (httpx.URL(url).host, httpx.URL(url).port or 0)
+        held = [ending.enter_context(socket.create_connection(address, timeout=20)) for _ in range(3 * most)]
+        for one in held:
+            with suppress(ConnectionError):  # cut off meanwhile
+                one.sendall(b"GET /metr")
+        assert check(f"{url}/healthz") == ""
+        ends = time.monotonic() + 20
+
+        def serving_now() -> list[threading.Thread]:
+            return [one for one in set(threading.enumerate()) - before if one.name != "edge-endpoint"]
+
+        while len(serving_now()) > most:  # one that is through may not have ended yet
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        cut_off = held[: 2 * most + 1]
+        for one in cut_off:
+            with suppress(ConnectionError):
+                assert one.recv(100) == b""
+
+
+def test_edge_refuses_more_than_it_can_serve() -> None:
+    asked, answer = threading.Semaphore(0), threading.Event()
+
+    class Slow(Edge):
+        def counters(self) -> Counters:
+            asked.release()
+            assert answer.wait(60)
+            return super().counters()
+
+    with serving(Slow()) as url, ThreadPoolExecutor(edge_endpoint.CONNECTIONS_MAX) as scrapers:
+        scrapes = []
+        for _ in range(edge_endpoint.CONNECTIONS_MAX):
+            scrapes.append(scrapers.submit(httpx.get, f"{url}/metrics", timeout=60))
+            assert asked.acquire(timeout=20)
+        refused = httpx.get(f"{url}/healthz", timeout=60)
+        answer.set()
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        served = [scrape for scrape in scrapes if scrape.exception() is None]
+        # The oldest was cut off to make room, but was at work.
+        assert [scrape.result().status_code for scrape in served] == [200] * (edge_endpoint.CONNECTIONS_MAX - 1)
+        assert check(f"{url}/healthz") == ""
 
 
 def test_edge_listens_on_ipv6_too() -> None:
