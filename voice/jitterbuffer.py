@@ -342,9 +342,7 @@ class JitterBuffer:
         gap = head.ts - line
         lost = head.seq - self._last_seq - 1
         if lost < 1:
-            return self._made_up(
-                min(self._frame_ts, max(gap, self._grain_ts)), silent=True, noise=filled_ms < self.config.conceal_ms
-            )
+            return self._made_up(self._whole(gap), silent=True, noise=filled_ms < self.config.conceal_ms)
         if opus.has_fec(head.payload):
             repairs = round(opus.frame_ms(head.payload[0]) * self.config.clock_rate / 1000)
             if self._filled_ts < repairs * lost:
@@ -354,8 +352,11 @@ class JitterBuffer:
                 return "fec_recovered", Piece("fec", head.payload, repairs)
             gap -= repairs
         silent = self._filled_ts >= lost * head.samples
-        fill = min(self._frame_ts, max(gap // self._grain_ts, 1) * self._grain_ts)
-        return self._made_up(fill, silent=silent, noise=silent)
+        return self._made_up(self._whole(gap), silent=silent, noise=silent)
+
+    def _whole(self, gap: int) -> int:
+        """As much of a gap as one tick holds and libopus can make: timestamps may leap by any number of samples."""
+        return min(self._frame_ts, max(gap // self._grain_ts, 1) * self._grain_ts)
 
     def _made_up(self, samples: int, *, silent: bool, noise: bool) -> tuple[PlayoutKind, Piece]:
         """Concealment; or, called silence, what libopus makes of a pause (`noise`), or zeros."""

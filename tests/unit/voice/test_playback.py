@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from relay.opus import Decoder, Encoder, OpusError
 from voice.playback import FRAME_SAMPLES, Playback
@@ -29,3 +30,17 @@ def test_a_packet_that_was_waited_for_is_decoded_as_if_nothing_had_been_invented
     assert playback.buffer.counts.concealed > 0
     np.testing.assert_array_equal(played[10][OVERLAP:], clean[10][OVERLAP:])
     np.testing.assert_array_equal(played[11], clean[11])
+
+
+@pytest.mark.parametrize("leap", [481, 500, 959, 1_201, 4_799])
+def test_timestamps_may_leap_by_what_libopus_cannot_make_a_pause_of(leap: int) -> None:
+    encoder = Encoder()
+    tone = (8_000 * np.sin(np.arange(20 * FRAME_SAMPLES) * 2 * np.pi * 200 / 48_000)).astype(np.int16)
+    playback = Playback(Decoder(), OpusError)
+    for tick, frame in enumerate(tone.reshape(20, FRAME_SAMPLES)):
+        rtp_ts = tick * FRAME_SAMPLES + (leap if tick >= 10 else 0)
+        playback.insert(tick, rtp_ts, encoder.encode(frame), tick * TICK_NS)
+        assert playback.pop(tick * TICK_NS, in_speech=True).pcm.size == FRAME_SAMPLES
+    for tick in range(20, 40):
+        playback.pop(tick * TICK_NS, in_speech=True)
+    assert (playback.buffer.counts.played, playback.malformed) == (20, 0)
