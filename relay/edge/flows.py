@@ -6,7 +6,6 @@ know (the edge was restarted, the call goes on). Packets other than STUN request
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -27,15 +26,29 @@ class Entry(NamedTuple):
     ufrag: str | None
 
 
+class Told(NamedTuple):
+    """What a transceiver's header says of the session that speaks to a client; `session` is None if not known."""
+
+    down_key: bytes
+    session: bytes | None
+    audio_level_id: int | None
+
+
 class Rival:
-    """Who asks for a flow that another transceiver has: `asked` are transactions of its last checks of the client."""
+    """Who asks for a flow that another session has: `asked` are its last checks of the client, by transaction."""
 
     __slots__ = ("asked", "transceiver", "ufrag")
 
     def __init__(self, ufrag: str, transceiver: Address) -> None:
         self.ufrag = ufrag
         self.transceiver = transceiver
-        self.asked: deque[bytes] = deque(maxlen=_ASKED_MAX)
+        self.asked: dict[bytes, Told] = {}
+
+    def asks(self, transaction_id: bytes, told: Told) -> None:
+        """Note a check; the oldest goes if there are too many."""
+        if len(self.asked) >= _ASKED_MAX:
+            del self.asked[next(iter(self.asked))]
+        self.asked[transaction_id] = told
 
 
 _NS: Final = 1_000_000_000
@@ -65,9 +78,8 @@ class Flow:
         answered: the transceiver sent to this address.
         opened_ns: monotonic time since when it waits for this transceiver's first answer.
         seen_ns: monotonic time of the client's last packet (or of the opening).
-        rival: who a STUN request named that is for another session than the flow's. The flow is handed over when that
-            transceiver answers, which it does only after it checked the client's password; to another transceiver than
-            the flow's only when the client has answered a check of it, as a request's source may be forged.
+        rival: who a STUN request named with another ufrag than the flow's. The flow goes over to another session only
+            when the client has answered a check of it, as a request's source may be forged.
         down_key: header under which the downlink finds the flow.
         owner: number under which its packets are captured.
         slot: place in the compiled half's table, -1 without one.
@@ -295,13 +307,14 @@ class FlowTable:
                 self._per_session[before] = left
 
     def _join_ufrag(self, flow: Flow, ufrag: str) -> None:
-        # A client that moved keeps its session: no packet of it has to wait for the transceiver to tell again.
         others = self._per_ufrag.setdefault(ufrag, [])
-        known = next((other for other in others if other.session is not None), None)
-        if known is not None:
-            self._own(flow, known.session, known.audio_level_id)
-        elif flow.ufrag is not None:
-            self._own(flow, None, 0)
+        if not flow.answered:  # else its transceiver has said, or will say, whose it is: a request may be forged
+            # A client that moved keeps its session: no packet of it has to wait for the transceiver to tell again.
+            known = next((other for other in others if other.session is not None), None)
+            if known is not None:
+                self._own(flow, known.session, known.audio_level_id)
+            elif flow.ufrag is not None:
+                self._own(flow, None, 0)
         flow.ufrag = ufrag
         others.append(flow)
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from eventlog.schema import NO_SESSION
 from relay import stun
 from relay.edge.capture import EDGE_DOWN, EDGE_UP, Capture, LegRow
 from relay.edge.config import EdgeConfig
-from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable, Rival
+from relay.edge.flows import Address, Flow, FlowRefusedError, FlowTable, Rival, Told
 from relay.edge.keeps import Keeps
 from relay.edge.probe import Prober
 from relay.edge.rtt import StunPairs
@@ -102,21 +103,23 @@ class Router:
         for data, source, at_ns, tos in batch:
             size = DOWN_BYTES[data[1] & IPV6] if len(data) > 1 else 0
             flow = flows.get(data[:size])
+            own = True  # said by the session whose flow it is
             if flow is None or flow.transceiver != source:
                 flow = self._flow_of_downlink(data, source, at_ns, now_ns)
                 if flow is None:
                     continue
+                own = flow.transceiver == source and flow.down_key == data[:size]
             payload = data[size:]
             first = payload[0] if payload else -1
             if _RTP_MIN <= first <= _RTP_MAX:
                 if _is_rtp(payload):
-                    if self._record:
+                    if self._record and own:
                         self._capture.packet(flow, EDGE_DOWN, payload, at_ns, tos)
                     if at_ns < oldest_ns:
                         self.dropped["late_down"] += 1
                         continue
             elif 0 <= first <= _STUN_MAX:
-                self._stun_down(payload, flow, source, at_ns)
+                self._stun_down(payload, flow, at_ns, own=own)
             elif not _DTLS_MIN <= first <= _DTLS_MAX:
                 self.dropped["unknown_kind_down"] += 1
                 continue
@@ -137,8 +140,10 @@ class Router:
                 return
             flow.seen_ns = now_ns
             rival = flow.rival
-            if rival is not None and message.kind is stun.StunClass.SUCCESS and message.transaction_id in rival.asked:
-                self._hand_over(flow, rival, now_ns)
+            if rival is not None and message.kind is stun.StunClass.SUCCESS:
+                told = rival.asked.get(message.transaction_id)
+                if told is not None:
+                    self._hand_over(flow, rival, told, now_ns)
             self._response(CLIENT_EDGE, flow, message, at_ns)
             out.append((flow.header + data, flow.transceiver))
             return
@@ -171,6 +176,7 @@ class Router:
                 flow = self._flows.open(source, ufrag, transceiver, now_ns)
             elif not flow.answered or (flow.ufrag is None and flow.transceiver == transceiver):
                 self._flows.hand_over(flow, ufrag, transceiver, now_ns)
+                flow.rival = Rival(ufrag, transceiver)  # it may be of a session that is not the flow's
             elif flow.rival is None or (flow.rival.ufrag, flow.rival.transceiver) != (ufrag, transceiver):
                 flow.rival = Rival(ufrag, transceiver)
         except FlowRefusedError as error:
@@ -178,11 +184,14 @@ class Router:
             return None
         return flow, transceiver
 
-    def _hand_over(self, flow: Flow, rival: Rival, now_ns: int) -> None:
+    def _hand_over(self, flow: Flow, rival: Rival, told: Told, now_ns: int) -> None:
         try:
             self._flows.hand_over(flow, rival.ufrag, rival.transceiver, now_ns)
         except FlowRefusedError as error:
             self.dropped[error.reason] += 1
+            return
+        flow.answered = True
+        self._flows.learn(flow, *told)
 
     def _transceiver_of(self, ufrag: str) -> Address | None:
         """Return the transceiver that a ufrag of ours names, or count why there is none."""
@@ -196,15 +205,14 @@ class Router:
             self.dropped["unknown_transceiver"] += 1
         return transceiver
 
-    def _stun_down(self, payload: bytes, flow: Flow, source: Address, at_ns: int) -> None:
+    def _stun_down(self, payload: bytes, flow: Flow, at_ns: int, *, own: bool) -> None:
+        if not own:
+            return
         try:
             message = stun.read(payload)
         except stun.StunError:
             return  # the transceiver's own business; it is forwarded as it is
-        if flow.transceiver != source:
-            if flow.rival is not None and message.is_binding_request:
-                flow.rival.asked.append(message.transaction_id)
-        elif message.is_binding_request:
+        if message.is_binding_request:
             self._pairs.request(CLIENT_EDGE, flow.address, message.transaction_id, at_ns)
         else:
             self._response(EDGE_TRANSCEIVER, flow, message, at_ns)
@@ -247,30 +255,42 @@ class Router:
             self._no_header(data, source, at_ns)
             return None
         session = header.session_id if any(header.session_id) else None
+        told = Told(data[: header.offset], session, header.audio_level_id)
         flow = self._flows.by_address.get(header.client)
         try:
             if flow is None:
                 flow = self._flows.reopen((header.client.host, header.client.port), session, source, now_ns)
-            elif flow.rival is not None and flow.rival.transceiver == source:
-                if flow.transceiver != source:
-                    return self._flow_for_rival(flow, data[header.offset :])
+            elif flow.transceiver != source or _is_anothers(flow, session):
+                return self._flow_of_another(flow, source, told, data[header.offset :])
+            elif flow.rival is not None and flow.rival.transceiver == source and flow.session != session:
                 self._flows.hand_over(flow, flow.rival.ufrag, source, now_ns)
         except FlowRefusedError as error:
             self.dropped[error.reason] += 1
             return None
-        if flow.transceiver != source:
-            self.dropped["wrong_transceiver"] += 1
-            return None
         flow.answered = True
-        self._flows.learn(flow, data[: header.offset], session, header.audio_level_id)
+        self._flows.learn(flow, *told)
         return flow
 
-    def _flow_for_rival(self, flow: Flow, payload: bytes) -> Flow | None:
-        """Let the STUN of a flow's rival through to the client, and nothing else; learn nothing by it."""
-        if payload[:1] <= _STUN_LAST:
-            return flow
-        self.dropped["wrong_transceiver"] += 1
-        return None
+    def _flow_of_another(self, flow: Flow, source: Address, told: Told, payload: bytes) -> Flow | None:
+        """Let through what another session than the flow's says to the client, and learn nothing by it.
+
+        From another transceiver that is STUN, and of the flow's rival only. What the client answers says more.
+        """
+        rival = flow.rival if flow.rival is not None and flow.rival.transceiver == source else None
+        if flow.transceiver != source and (rival is None or payload[:1] > _STUN_LAST):
+            self.dropped["wrong_transceiver"] += 1
+            return None
+        if rival is not None and payload[:1] <= _STUN_LAST:
+            with suppress(stun.StunError):  # the transceiver's own business; it is forwarded as it is
+                message = stun.read(payload)
+                if message.is_binding_request:
+                    rival.asks(message.transaction_id, told)
+        return flow
+
+
+def _is_anothers(flow: Flow, session: bytes | None) -> bool:
+    """Whether a flow that its client and its transceiver have agreed upon belongs to another session."""
+    return flow.answered and flow.ufrag is not None and flow.session is not None and flow.session != session
 
 
 def _is_rtp(data: bytes) -> bool:

@@ -54,6 +54,38 @@ async def test_a_call_passes_both_ways_and_every_packet_is_a_fact(world: World) 
     assert world.stopped_within_s < PATIENCE_S
 
 
+async def test_facts_stay_with_the_call_whatever_requests_are_forged_and_go_with_its_client(world: World) -> None:
+    """Requests for a call of one's own at the same transceiver, from another call's address: by a forger, by its own."""
+    edge = world.start()
+    connect(world, edge, new_ufrag())
+    client, other_session = world.client, bytes(range(16, 32))
+    header = down_header(*client.address, other_session, HEADER_KEY)
+    name = new_ufrag()
+    asked = b""
+    for seq in range(5):
+        request, asked = check(name), check()
+        client.send(request, edge.address)
+        assert world.alpha.receive_up()[1] == request
+        for data in (check(answer_to=request), asked):
+            world.alpha.send(header + data, edge.internal_address)
+            assert client.receive() == data
+        client.send(rtp(seq), edge.address)
+        assert world.alpha.receive_up()[1] == rtp(seq)
+        world.alpha.send_down(edge, client.address, rtp(seq, ssrc=8))
+        assert client.receive() == rtp(seq, ssrc=8)
+    client.send(check(answer_to=asked), edge.address)  # it was the client itself
+    world.alpha.receive_up()
+    for seq in range(5, 10):
+        client.send(rtp(seq), edge.address)
+        assert world.alpha.receive_up()[1] == rtp(seq)
+        world.alpha.send(header + rtp(seq, ssrc=8), edge.internal_address)
+        assert client.receive() == rtp(seq, ssrc=8)
+    table = await world.facts(PACKET)
+    for rows in (stream(table, "edge_up"), stream(table, "edge_down", ssrc=8)):
+        sessions = {row["ext_seq"]: row["session_id"] for row in rows}
+        assert sessions == {seq: SESSION if seq < 5 else other_session for seq in range(10)}
+
+
 async def test_gaps_duplicates_and_reordering_are_measured_as_they_were(world: World) -> None:
     """Also across the wrap of the sequence number and over several flushes."""
     rng = random.Random(7)

@@ -239,10 +239,70 @@ def test_a_new_session_on_the_same_address_is_told_apart(
 ) -> None:
     bench.up(check(f"{ufrag()}:theirs"))
     bench.down(rtp(1))
-    bench.up(check(f"{ufrag()}:theirs"))
+    request, asked = check(f"{ufrag()}:theirs"), check("theirs:ours")
+    bench.up(request)
+    bench.down(check(answer_to=request), session=NEXT_SESSION)
+    bench.down(asked, session=NEXT_SESSION)
+    bench.up(check(answer_to=asked))
     bench.down(rtp(1), session=NEXT_SESSION)
     bench.up(rtp(2))
     assert [row[0] for row in bench.captured()] == [SESSION, NEXT_SESSION, NEXT_SESSION]
+    # What the old call still says to that address reaches it, and is nobody's fact.
+    assert bench.down(rtp(2)) == [(rtp(2), CLIENT)]
+    bench.up(rtp(3))
+    assert [row[0] for row in bench.captured()][3:] == [NEXT_SESSION]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_request_with_a_forged_source_puts_no_packet_of_a_call_on_another(
+    bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes], *, restarted: bool
+) -> None:
+    names, forged = f"{ufrag()}:theirs", f"{ufrag()}:theirs"
+    bench.up(check(forged), OTHER)  # the forger has a call of their own
+    bench.down(rtp(1), client=OTHER, session=NEXT_SESSION)
+    if not restarted:
+        bench.up(check(names))
+    bench.down(rtp(1))
+    for _ in range(3):
+        request, asked = check(forged), check("theirs:ours")
+        assert len(bench.up(request)) == 1
+        # The transceiver answers, and checks the address; the client there knows nothing of it.
+        assert bench.down(check(answer_to=request), session=NEXT_SESSION) != []
+        assert bench.down(asked, session=NEXT_SESSION) == [(asked, CLIENT)]
+        assert bench.down(rtp(7), session=NEXT_SESSION) == [(rtp(7), CLIENT)]
+        bench.up(check(answer_to=check()))
+        bench.up(check(answer_to=asked), OTHER)
+        assert len(bench.up(rtp(2))) == 1
+        assert bench.down(rtp(2)) == [(rtp(2), CLIENT)]
+        bench.up(check(names))
+    assert [row[0] for row in bench.captured()] == [NEXT_SESSION, SESSION] + [SESSION, SESSION] * 3
+
+
+def test_a_new_call_from_the_address_of_one_that_a_restarted_edge_learnt_of_is_told_apart(
+    bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes]
+) -> None:
+    bench.down(rtp(1))  # the edge was restarted; this call ends soon
+    request, asked = check(f"{ufrag()}:theirs"), check("theirs:ours")
+    bench.up(request)
+    bench.down(check(answer_to=request), session=NEXT_SESSION)
+    bench.down(asked, session=NEXT_SESSION)
+    bench.up(check(answer_to=asked))
+    bench.up(rtp(2))
+    assert [row[0] for row in bench.captured()] == [SESSION, NEXT_SESSION]
+
+
+def test_of_a_rival_the_last_checks_only_are_remembered(
+    bench: Bench, ufrag: Make, check: Check, rtp: Callable[..., bytes]
+) -> None:
+    bench.up(check(f"{ufrag()}:theirs"))
+    bench.down(rtp(1))
+    bench.up(check(f"{ufrag()}:theirs"))
+    asked = [check("theirs:ours") for _ in range(100)]
+    for one in asked:
+        bench.down(one, session=NEXT_SESSION)
+    rival = bench.flows.by_address[CLIENT].rival
+    assert rival is not None
+    assert list(rival.asked) == [one[8:20] for one in asked[-8:]]
 
 
 def test_two_keys_are_live_during_a_rotation(config: EdgeConfig, ufrag: Make, check: Check) -> None:
