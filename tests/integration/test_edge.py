@@ -55,7 +55,7 @@ async def test_a_call_passes_both_ways_and_every_packet_is_a_fact(world: World) 
 
 
 async def test_facts_stay_with_the_call_whatever_requests_are_forged_and_go_with_its_client(world: World) -> None:
-    """Requests for a call of one's own at the same transceiver, from another call's address: by a forger, by its own."""
+    """Requests for a call of one's own at the same transceiver, from another call's address: forged, then its own."""
     edge = world.start()
     connect(world, edge, new_ufrag())
     client, other_session = world.client, bytes(range(16, 32))
