@@ -24,6 +24,9 @@ from relay.transceiver.stun import parse
 ADDRESSES_PER_SESSION: Final = 16
 """A client's candidates and moves. The one unused longest makes place for a new one."""
 
+_SILENT_NS: Final = 5_000_000_000
+"""Without a probe, of which there is one a second."""
+
 _HEADERS_MAX: Final = 8_192  # verified ones that are remembered, a few per call
 
 Client = tuple[str, int]
@@ -85,6 +88,10 @@ class Demux:
         """Listen to an edge, and no longer to one of the same name elsewhere."""
         self._edges = {address: name for address, name in self._edges.items() if name != edge.name}
         self._edges[edge.internal] = edge.name
+
+    def silent_edges(self, now_ns: int) -> frozenset[str]:
+        """Return the names of edges that used to probe the way here and have stopped; `now_ns` is UTC."""
+        return frozenset(name for name, at_ns in self.probed_ns.items() if now_ns - at_ns > _SILENT_NS)
 
     def add(self, ufrag: str, peer: Peer) -> None:
         """Let checks for `ufrag` reach a session."""

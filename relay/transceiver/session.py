@@ -381,7 +381,9 @@ class Session:
     def _dtls_changed(self) -> None:
         if self._dtls.state == "closed":
             if self._connection.closing:
-                self.end("network", "consent_expired")  # RFC 7675: six checks in a row without an answer
+                # RFC 7675: six checks in a row without an answer. Whose fault it is, the edge's probes tell.
+                lost = self._edge.name in self._shared.demux.silent_edges(time.time_ns())
+                self.end("network", "edge_lost" if lost else "consent_expired")
             else:
                 self.end("client", "dtls_closed")
 

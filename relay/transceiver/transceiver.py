@@ -39,9 +39,6 @@ SWITCH_INTERVAL_S: Final = 0.0005
 """Longest that another thread of the process (telemetry's, above all) keeps the interpreter while the clock waits. Each
 call into a codec gives the interpreter away, so that Python's 5 ms would be paid many times in a tick of 20."""
 
-_SILENT_NS: Final = 5_000_000_000
-"""Without a probe, of which there is one a second: no new call enters there while there is another edge."""
-
 VERSIONS: Final[dict[str, str]] = {
     "python": python_version(),
     **{name: version(name) for name in ("aiortc", "aioice", "numpy", "webrtcvad-wheels")},
@@ -91,9 +88,8 @@ class Transceiver:
 
     @property
     def silent_edges(self) -> frozenset[str]:
-        """Names of edges that used to probe the way here and have stopped: they are gone, or cut off."""
-        oldest_ns = time.time_ns() - _SILENT_NS
-        return frozenset(name for name, at_ns in self._demux.probed_ns.items() if at_ns < oldest_ns)
+        """Names of edges that are gone, or cut off: no new call enters there while there is another."""
+        return self._demux.silent_edges(time.time_ns())
 
     @property
     def ready(self) -> bool:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+import aioice.ice
 import pytest
 
 from tests.integration.edge_tools import Peer, check, new_ufrag
@@ -101,6 +102,28 @@ async def test_without_one_edge_calls_enter_by_the_other(tmp_path: Path) -> None
         assert at.edge_of(back) == "north-1"
         for client in (*calls.values(), wished, back):
             await client.close()
+
+
+async def test_a_call_that_loses_its_way_says_whether_edge_or_client_was_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 1.0)  # six checks still take longer than an edge's silence
+    async with region(tmp_path) as at:
+        await open_up(at)
+        (transceiver, *_) = at.transceivers.values()
+        await seen(lambda: set(transceiver._demux.probed_ns) == set(EDGES))
+        left, gone = [await at.call(TRANSCEIVERS[0], edge=name) for name in EDGES]
+        gone.dtls.transport._connection._nominated[1].protocol.transport.close()  # as of a phone that lost its network
+        at.edges["north-1"].stop()
+        await seen(lambda: transceiver.sessions == 0)
+        for client in (left, gone):
+            await client.close()
+    reasons = []
+    for client in (left, gone):
+        steps = await facts_in(at.log, "session", client.session_id)
+        reasons += [(step["attributes"], step["reason"]) for step in steps if step["step"] == "closed"]
+    assert [reason for _, reason in reasons] == ["edge_lost", "consent_expired"]
+    assert all(dict(attributes)["who"] == "network" for attributes, _ in reasons)
 
 
 @pytest.mark.parametrize("lost", TRANSCEIVERS)
