@@ -38,7 +38,7 @@ _BLOCKS_PER_CHUNK: Final = 4
 _STEP_ROWS: Final = 512
 """Single rows that are typed in one step, some 2 ms. What a step costs whatever its size weighs too much in less."""
 
-_BREATH_S: Final = 0.002
+_BREATH_S: Final = 0.005
 """Between two steps. The threads that carry voice share the interpreter: each of their calls into a codec gives it
 away, and to have it back they wait while this one works. Waits this far apart fit into a tick, all in one go do not."""
 

@@ -18,7 +18,7 @@ from relay.transceiver.counters import Counters
 TICK_NS: Final = 20_000_000
 PHASES: Final = 20
 PHASE_NS: Final = TICK_NS // PHASES
-"""2 ms: some two calls' work, and no finer than an event loop's timer (1 ms) can tell apart."""
+"""1 ms: some two calls' work, and no finer than an event loop's timer can tell apart."""
 
 CATCH_UP_TICKS: Final = 10
 """After a stall of up to 200 ms every tick is made good, late; a longer one (a suspended machine) is skipped over."""
@@ -47,9 +47,15 @@ class PlayoutClock:
         self._monotonic_ns = monotonic_ns
         self._phases: tuple[dict[Ticked, None], ...] = tuple({} for _ in range(PHASES))
         self._task: asyncio.Task[None] | None = None
+        self._due_ns = 0
+
+    def is_due(self) -> bool:
+        """Whether a tick waits to be done, so that whoever holds the loop shall give it back. False before `start`."""
+        return self._task is not None and self._monotonic_ns() >= self._due_ns
 
     def start(self) -> None:
         """Start ticking on the running loop."""
+        self._due_ns = self._monotonic_ns() + TICK_NS
         self._task = asyncio.get_running_loop().create_task(self._run(), name="playout clock")
 
     async def stop(self) -> None:
@@ -69,19 +75,19 @@ class PlayoutClock:
             phase.pop(ticked, None)
 
     async def _run(self) -> None:
-        phase, due_ns = 0, self._monotonic_ns() + TICK_NS
+        phase = 0
         while True:
             now_ns = self._monotonic_ns()
-            if now_ns < due_ns:
-                await asyncio.sleep((due_ns - now_ns) / 1e9)
+            if now_ns < self._due_ns:
+                await asyncio.sleep((self._due_ns - now_ns) / 1e9)
                 continue
-            if (behind := (now_ns - due_ns) // TICK_NS) > CATCH_UP_TICKS:
-                due_ns += behind * TICK_NS
+            if (behind := (now_ns - self._due_ns) // TICK_NS) > CATCH_UP_TICKS:
+                self._due_ns += behind * TICK_NS
                 self._skip(behind)
-            self._tick(phase, due_ns)
+            self._tick(phase, self._due_ns)
             steps = next((step for step in range(1, PHASES) if self._phases[(phase + step) % PHASES]), PHASES)
-            phase, due_ns = (phase + steps) % PHASES, due_ns + steps * PHASE_NS
-            if self._monotonic_ns() >= due_ns:
+            phase, self._due_ns = (phase + steps) % PHASES, self._due_ns + steps * PHASE_NS
+            if self.is_due():
                 await asyncio.sleep(0)  # catching up must not starve the socket
 
     def _skip(self, ticks: int) -> None:

@@ -122,7 +122,8 @@ class Transceiver:
         self.config.make_vad()
         predictor = self.config.make_predictor()
         clock = PlayoutClock(self.counters)
-        wire = Wire(self.config.bind, self._demux.receive, self.counters, batch=self.config.batch)
+        receiver = self._demux.receive
+        wire = Wire(self.config.bind, receiver, self.counters, batch=self.config.batch, voice_due=clock.is_due)
         self._demux.reply = wire.send
         certificate = RTCCertificate.generateCertificate()
         worker = PredictorWorker(predictor) if predictor else None

@@ -33,12 +33,25 @@ Receiver = Callable[[bytes, tuple[str, int], int], None]
 
 
 class Wire:
-    """A non-blocking UDP socket on the running loop. A turn of the loop reads at most `batch` datagrams."""
+    """A non-blocking UDP socket on the running loop.
 
-    def __init__(self, bind: tuple[str, int], receiver: Receiver, counters: Counters, *, batch: int) -> None:
+    A turn of the loop reads one datagram at least, and `batch` at most: none more once `voice_due` says that a tick of
+    the playout clock waits.
+    """
+
+    def __init__(
+        self,
+        bind: tuple[str, int],
+        receiver: Receiver,
+        counters: Counters,
+        *,
+        batch: int,
+        voice_due: Callable[[], bool],
+    ) -> None:
         self._receiver = receiver
         self._counters = counters
         self._batch = batch
+        self._voice_due = voice_due
         self._overflow = 0
         family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
@@ -86,6 +99,8 @@ class Wire:
                 self._counters.drop("receive_error")  # an ICMP error of an earlier send; the next datagram may be fine
                 continue
             self._receiver(data, (source[0], source[1]), self._arrival_ns(ancillary))
+            if self._voice_due():
+                return
 
     def _arrival_ns(self, ancillary: list[tuple[int, int, bytes]]) -> int:
         arrival_ns = 0

@@ -117,3 +117,19 @@ async def test_a_call_comes_in_where_fewest_are() -> None:
     assert not first.due
     assert len({due // PHASE_NS % PHASES for call in calls[1:] for due in call.due}) == PHASES
     assert len(late.due) >= 4
+
+
+async def test_clock_says_that_a_tick_waits_until_it_is_done() -> None:
+    now_ns = 0
+    clock = PlayoutClock(Counters(), monotonic_ns=lambda: now_ns)
+    assert not clock.is_due()
+    ticked = Ticked(clock, 1)
+    clock.start()
+    now_ns = TICK_NS - 1
+    assert not clock.is_due()
+    now_ns = TICK_NS
+    assert clock.is_due()
+    await asyncio.wait_for(ticked.done.wait(), 5)
+    assert not clock.is_due()
+    await clock.stop()
+    assert not clock.is_due()
