@@ -54,6 +54,7 @@ def edge(control: Connection, transceiver: Address, folder: str, settings: Mappi
             transceivers={CODE: transceiver},
             keys={0: KEY},
             host_id="bench",
+            probes=False,  # the sink counts every datagram that arrives as a packet
             **settings,
         )
         running, stop = Edge(config, emitter), threading.Event()
