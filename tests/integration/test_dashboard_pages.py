@@ -249,7 +249,7 @@ def test_from_a_fixed_window_back_to_one_that_ends_now(browser: Browser, dashboa
         expect(chosen).to_have_count(0)
         page.get_by_test_id("stButtonGroup").get_by_text("6h").click()
         expect(page.get_by_text("· live")).to_be_visible(timeout=60_000)
-        expect(chosen).to_have_text("6h")
+        expect(chosen).to_have_text(["6h"], timeout=60_000)
         page.wait_for_url("**range=6h**", timeout=60_000)
         assert "from=" not in page.url
 
