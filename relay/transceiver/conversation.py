@@ -50,8 +50,11 @@ class ClientSide(Protocol):
     def said(self, output: Transcript | ToolStarted | ToolEnded) -> None:
         """Learn what the answer brings beside its audio."""
 
-    def failed(self, error: str) -> None:
-        """Learn that an answer ended because of an error."""
+    def ended(self, error: str | None) -> None:
+        """Learn that an answer came to its end, or ended because of an error."""
+
+    def cut(self) -> None:
+        """Learn that an answer was given up because the client wanted it."""
 
 
 _USER_SILENT: Final = frozenset({State.LISTENING, State.RESPONDING, State.AGENT_SPEAKING, State.RESUMING})
@@ -131,7 +134,8 @@ class Conversation:
 
     def sent(self, sent_ns: int, *, voiced: bool) -> None:
         """Learn that the packet of the last `next_frame` has left at `sent_ns` (UTC)."""
-        if voiced and self._reply is not None and not self._audible:
+        # A packet of several frames may hold the last of an answer that has been stopped since.
+        if voiced and self._playing and self._reply is not None and self._reply.played and not self._audible:
             self._audible = True
             self._apply(self._floor.agent_started(sent_ns, self._out_ms))
         self._out_ms += FRAME_MS
@@ -181,6 +185,7 @@ class Conversation:
         if self._reply is None:
             return False
         self._model.interrupted(self._reply.turn_id, self._reply.played_ms)
+        self._client.cut()
         self._drop_reply()
         self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "completed"))
         return True
@@ -274,10 +279,12 @@ class Conversation:
 
     def _ended(self) -> None:
         """The answer was said to its end, or there is no more of it."""
-        error = self._reply.error if self._reply is not None else None
-        if error:
+        reply = self._reply
+        error = reply.error if reply is not None else None
+        if error and reply is not None:
             _log.warning("a voice model's answer ended early", model=self._model.name, error=error)
-            self._client.failed(error)
+            self.note("answer_failed", turn_id=reply.turn_id, heard_ms=reply.played_ms, problem=error)
+        self._client.ended(error)
         self._drop_reply()
         self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "error" if error else "completed"))
 
@@ -286,10 +293,10 @@ class Conversation:
         self._playing = self._audible = False
         if reply is not None and not reply.complete:
             self._retire(reply)
+            if len(self._retiring) > RETIRING_MAX:
+                raise RuntimeError(f"voice model {self._model.name} does not stop answering when it is cancelled")
 
     def _retire(self, reply: Reply) -> None:
-        if len(self._retiring) >= RETIRING_MAX:
-            raise RuntimeError(f"voice model {self._model.name} does not stop answering when it is cancelled")
         task = asyncio.get_running_loop().create_task(reply.stop(), name=f"stop reply {reply.turn_id}")
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

@@ -66,9 +66,13 @@ class RealtimeEvents:
         if isinstance(output, Transcript):
             self._story.words(output.text)
 
-    def failed(self, error: str) -> None:
-        """Tell that an answer failed."""
-        self._story.end("failed", error=error)
+    def ended(self, error: str | None) -> None:
+        """Tell that an answer is over, or failed."""
+        self._story.end("failed" if error else "completed", error=error)
+
+    def cut(self) -> None:
+        """Tell that an answer was stopped because the client asked for it."""
+        self._story.cut()
 
     def model_event(self, event: Event) -> None:
         """Hand on an event of the model's."""

@@ -24,6 +24,7 @@ class Response:
         item: id of its assistant message, once its audio is heard.
         words: what it said so far.
         done: whether `response.done` was told.
+        cut: whether the client stopped it.
         foreign: whether the model made it and tells of it.
 
     """
@@ -32,6 +33,7 @@ class Response:
     item: str | None = None
     words: list[str] = field(default_factory=list)
     done: bool = False
+    cut: bool = False
     foreign: bool = False
 
 
@@ -91,6 +93,12 @@ class Story:
         """Learn that the model itself has begun an answer and told of it."""
         self._response = Response(response_id, foreign=True)
 
+    def cut(self) -> None:
+        """Tell that the client has stopped the answer."""
+        if self._response is not None:
+            self._response.cut = True
+        self.end("cancelled", reason="client_cancelled")
+
     def end(self, status: Status, *, reason: str | None = None, error: str | None = None) -> None:
         """Tell that the answer is over, unless it was told already."""
         response = self._response
@@ -139,7 +147,7 @@ class Story:
         response = self._response
         if response is None:
             return
-        if reason == "completed":
+        if reason == "completed" and not response.cut:
             self.end("completed")
             self._tell({"type": "output_audio_buffer.stopped", "response_id": response.id})
         else:

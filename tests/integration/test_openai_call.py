@@ -231,8 +231,11 @@ async def test_call_goes_on_after_the_models_connection_was_cut(tmp_path: Path) 
     notes = [
         json.loads(row["payload"]) for row in await made.facts("input", client.session_id) if row["kind"] == "model"
     ]
-    assert [note["what"] for note in notes] == ["connection_lost", "reconnected"]
-    assert notes[1]["context"] == "lost"
+    told = {note["what"]: note for note in notes}
+    assert sorted(told) == ["answer_failed", "connection_lost", "reconnected"]
+    assert len(notes) == len(told)
+    assert told["reconnected"]["context"] == "lost"
+    assert "the answer was lost" in told["answer_failed"]["problem"]
 
 
 async def test_call_whose_key_is_refused_goes_on_without_answers(tmp_path: Path) -> None:

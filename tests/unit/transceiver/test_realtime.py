@@ -106,7 +106,9 @@ def test_event_nested_as_deep_as_a_parser_takes_harms_nobody() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([*TURNS, "words", "failed"]), st.integers(0, 4), st.sampled_from(["completed", "yielded"])
+            st.sampled_from([*TURNS, "words", "failed", "ended", "cut"]),
+            st.integers(0, 4),
+            st.sampled_from(["completed", "yielded"]),
         ),
         max_size=25,
     )
@@ -118,7 +120,11 @@ def test_any_order_of_facts_gives_valid_events(facts: list[tuple[str, int, str]]
         if kind == "words":
             events.said(Transcript("some words"))
         elif kind == "failed":
-            events.failed("no quota")
+            events.ended("no quota")
+        elif kind == "ended":
+            events.ended(None)
+        elif kind == "cut":
+            events.cut()
         else:
             events.turn(TurnEvent(kind, "user", turn_id, 0, audio_ms=12.5, reason=reason))
     for event in told:
