@@ -125,7 +125,7 @@ class Edge:
         self._telemetry_errors = 0
         self._next_trouble_ns = 0
         self._logged: Counters | None = None
-        self._refused = False
+        self._refused: set[str] = set()
         self._turned_ns = time.monotonic_ns()
         self._next_slice_ns = 0
 
@@ -300,7 +300,7 @@ class Edge:
         if now_ns >= self._next_sweep_ns:
             self._next_sweep_ns = now_ns + _SWEEP_NS
             self._chores.append(self._flows.sweep(now_ns))
-            self._tell_refusal()
+            self._tell_refusals()
         if self._config.probes and now_ns >= self._next_probe_ns:
             self._next_probe_ns = now_ns + PROBE_NS
             self._internal.send_batch(self._router.pings(time.time_ns()))
@@ -313,16 +313,16 @@ class Edge:
                 self._logged = counters
                 _log.info("edge counters", edge=self._config.name, region=self._config.region, **asdict(counters))
 
-    def _tell_refusal(self) -> None:
-        refusal = self._forwarder.refusal()
-        if refusal is not None and not self._refused:
-            self._refused = True
-            _log.warning(
-                "the kernel does not segment messages to a transceiver (tunnel, small MTU or old kernel); from now on "
-                "datagrams leave one by one, which costs more CPU",
-                edge=self._config.name,
-                error=str(refusal),
-            )
+    def _tell_refusals(self) -> None:
+        for whom, refusal in self._forwarder.refusals().items():
+            if whom not in self._refused:
+                self._refused.add(whom)
+                _log.warning(
+                    f"the kernel does not segment messages to {whom} (tunnel, small MTU or old kernel); from now on "
+                    "datagrams to them leave one by one, which costs more CPU",
+                    edge=self._config.name,
+                    error=str(refusal),
+                )
 
     def _work(self, until_ns: int | None) -> None:
         """Take one step of the first chore, and more until an instant; None: all."""

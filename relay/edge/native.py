@@ -92,12 +92,14 @@ class NativeForwarder(Mirror):
     def turn(self, timeout_s: float) -> None:
         """Wait at most so long, then forward one batch from each socket that has datagrams.
 
+        If it may wait, it goes on for a millisecond while more arrives and nothing is left to the router.
+
         Raises:
             OSError: the sockets cannot be waited for.
 
         """
         self._aim()
-        left = self._lib.wire_turn(self._wire, int(timeout_s * 1000 + 0.999))
+        left = self._lib.wire_turn(self._wire, int(timeout_s * 1e9))
         if left < 0:
             raise OSError("the edge's sockets cannot be waited for any more")
         self.behind = bool(self._lib.wire_behind(self._wire))
@@ -112,10 +114,10 @@ class NativeForwarder(Mirror):
         """Return the messages that datagrams on the way up were put into."""
         return int(self._count.messages[_UP]) + self._forwarded[_UP]
 
-    def refusal(self) -> OSError | None:
-        """Return why datagrams leave one by one, if the kernel refused to cut up a message that held several."""
-        error = int(self._count.segments_error)
-        return OSError(error, os.strerror(error)) if self._count.segments_refused else None
+    def refusals(self) -> dict[str, OSError]:
+        """Return why datagrams leave one by one, by whom they go to, if a message that held several was refused."""
+        errors = zip(("transceivers", "clients"), map(int, self._count.segments_error), strict=True)
+        return {whom: OSError(error, os.strerror(error)) for whom, error in errors if error}
 
     def forwarded(self) -> tuple[int, int]:
         """Return datagrams forwarded up and down: those that the kernel took."""

@@ -45,9 +45,9 @@ class PortableForwarder:
         """Return the messages that datagrams on the way up were put into: one for each."""
         return self._forwarded[0]
 
-    def refusal(self) -> OSError | None:
-        """Return why datagrams leave one by one: this way does not try otherwise."""
-        return None
+    def refusals(self) -> dict[str, OSError]:
+        """Return nothing: this way sends one by one and does not try otherwise."""
+        return {}
 
     def forwarded(self) -> tuple[int, int]:
         """Return datagrams forwarded up and down: those that the kernel took."""

@@ -58,8 +58,7 @@ typedef struct {
     uint64_t send_full[2];      /* by the direction in which it was to go */
     uint64_t send_error[2];
     uint64_t messages[2];       /* that the kernel took: fewer than were forwarded where it cuts them up */
-    uint64_t segments_refused;  /* messages that it would not cut up: with the first, no more are tried */
-    uint64_t segments_error;    /* its errno */
+    uint64_t segments_error[2]; /* errno of the first message that it would not cut up: no more are tried. 0: none */
     uint64_t overflowed[2];     /* by the socket: public, internal */
 } wire_counters;
 
@@ -74,9 +73,10 @@ wire_capture *wire_rows(wire *w);
 void wire_policy(wire *w, int record, int shed, int64_t late_ns);
 void wire_open(wire *w, uint32_t slot);
 void wire_close(wire *w, uint32_t slot);
-/* Wait at most so long, then take one batch from each socket that has datagrams and forward what follows a flow.
-   Returns the datagrams left to the loop (from clients, then from transceivers), -1 if the wait failed. */
-int wire_turn(wire *w, int timeout_ms);
+/* Wait at most so long, then take one batch from each socket that has datagrams and forward what follows a flow; and,
+   unless there was to be no wait, go on so for a millisecond while more arrives and nothing is left to the loop.
+   Returns the datagrams left to it (from clients, then from transceivers), -1 if the wait failed. */
+int wire_turn(wire *w, int64_t timeout_ns);
 int wire_left(wire *w, int direction, wire_datagram **datagrams);
-/* Whether the last turn left datagrams in a socket. */
+/* Whether every batch of the last turn left datagrams in a socket. */
 int wire_behind(wire *w);
