@@ -1,10 +1,11 @@
 """A probe of the way between an edge and a transceiver: a signed ping, and its signed echo.
 
-    ping (edge → transceiver)   0x5C  0  nonce                              MAC   18 B
+    ping (edge → transceiver)   0x5C  flags  nonce                          MAC   18 B
     pong (transceiver → edge)   0x5D  0  nonce  length and name of region   MAC   19 B and the name
 
 The first bytes lie outside every range that RFC 7983 gives to STUN, DTLS, TURN and RTP, and are not an encapsulation
-header's. The nonce is 8 random bytes, of use once. The MAC is keyed BLAKE2b (RFC 7693) over all before it, cut to 64
+header's. Flag bit 0 says that the edge takes no new calls now; all other bits are reserved, sent as zero and refused
+otherwise. The nonce is 8 random bytes, of use once. The MAC is keyed BLAKE2b (RFC 7693) over all before it, cut to 64
 bits, under the key of the encapsulation headers; a pong is no longer than it is told to be, and nobody answers a ping
 that is not signed.
 """
@@ -21,6 +22,7 @@ PONG: Final = 0x5D
 NONCE_BYTES: Final = 8
 REGION_BYTES_MAX: Final = 64
 
+_REFUSING: Final = 0x01
 _MAC_BYTES: Final = 8
 _HEAD_BYTES: Final = 2 + NONCE_BYTES
 _PING_BYTES: Final = _HEAD_BYTES + _MAC_BYTES
@@ -37,8 +39,13 @@ class Pong(NamedTuple):
     region: str
 
 
-def ping(nonce: bytes, key: bytes) -> bytes:
+def ping(nonce: bytes, key: bytes, *, refusing: bool = False) -> bytes:
     """Return a ping.
+
+    Args:
+        nonce: 8 bytes.
+        key: of the encapsulation headers.
+        refusing: whether the edge takes no new calls now.
 
     Raises:
         ProbeError: the nonce has another length than 8.
@@ -46,7 +53,12 @@ def ping(nonce: bytes, key: bytes) -> bytes:
     """
     if len(nonce) != NONCE_BYTES:
         raise ProbeError(f"a nonce has {NONCE_BYTES} bytes, not {len(nonce)}")
-    return _signed(bytes((PING, 0)) + nonce, key)
+    return _signed(bytes((PING, _REFUSING * refusing)) + nonce, key)
+
+
+def refuses(ping: bytes) -> bool:
+    """Whether the edge that sent a ping, which `pong` has answered, takes no new calls now."""
+    return bool(ping[1] & _REFUSING)
 
 
 def pong(data: bytes, keys: Sequence[bytes], region: str) -> bytes:
@@ -61,7 +73,7 @@ def pong(data: bytes, keys: Sequence[bytes], region: str) -> bytes:
         ProbeError: `data` is no ping of ours.
 
     """
-    if len(data) != _PING_BYTES or data[0] != PING or data[1]:
+    if len(data) != _PING_BYTES or data[0] != PING or data[1] & ~_REFUSING:
         raise ProbeError(f"{len(data)} bytes are no ping")
     key = _signer(data, keys)
     name = region.encode()

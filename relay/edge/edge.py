@@ -154,8 +154,9 @@ class Edge:
         self._router.know(transceivers)
 
     def drain(self) -> None:
-        """Take no new calls from now on; those that live go on. May be called from any thread."""
+        """Take no new calls from now on, and tell transceivers so; those that live go on. For any thread."""
         self._draining = True
+        self._next_probe_ns = 0
 
     def hurry(self) -> None:
         """Wait for no call when `run` is to end. May be called from any thread."""

@@ -34,11 +34,16 @@ class Prober:
         self._random_bytes = random_bytes
         self._asked: dict[Address, tuple[bytes, int]] = {}
 
-    def pings(self, transceivers: Iterable[Address], now_ns: int) -> list[tuple[bytes, Address]]:
-        """Return a ping for each; `now_ns` is UTC, as receive times are. Answers to earlier ones are late now."""
+    def pings(
+        self, transceivers: Iterable[Address], now_ns: int, *, refusing: bool = False
+    ) -> list[tuple[bytes, Address]]:
+        """Return a ping for each; `now_ns` is UTC, as receive times are. Answers to earlier ones are late now.
+
+        With `refusing` they say that this edge takes no new calls.
+        """
         nonces = {address: self._random_bytes(NONCE_BYTES) for address in transceivers}
         self._asked = {address: (nonce, now_ns) for address, nonce in nonces.items()}
-        return [(ping(nonce, self._keys[0]), address) for address, nonce in nonces.items()]
+        return [(ping(nonce, self._keys[0], refusing=refusing), address) for address, nonce in nonces.items()]
 
     def answered(self, data: bytes, source: Address, at_ns: int) -> Trip | None:
         """Return the round trip that a pong ends; None if nobody was asked that, or twice the same.

@@ -68,8 +68,8 @@ class Router:
         self._codes = {address: code for code, address in self._transceivers.items()}
 
     def pings(self, now_ns: int) -> list[Outgoing]:
-        """Return a probe for each transceiver; `now_ns` is UTC."""
-        return self._prober.pings(self._codes, now_ns)
+        """Return a probe for each transceiver, which says whether new calls are refused here; `now_ns` is UTC."""
+        return self._prober.pings(self._codes, now_ns, refusing=self.refusing is not None)
 
     def up(self, batch: Iterable[Datagram], now_ns: int, oldest_ns: int = 0) -> list[Outgoing]:
         """Route datagrams from clients. `now_ns` is monotonic; RTP received before `oldest_ns` (UTC) comes too late."""

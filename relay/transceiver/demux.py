@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from aioice import stun as aioice_stun
 
 from relay import encap
-from relay.probe import PING, ProbeError, pong
+from relay.probe import PING, ProbeError, pong, refuses
 from relay.stun import StunClass, StunError, read
 from relay.transceiver.config import EdgeAddress
 from relay.transceiver.counters import Counters
@@ -76,6 +76,8 @@ class Demux:
         self._header_keys = tuple(header_keys)
         self.probed_ns: dict[str, int] = {}
         """When each edge last probed the way here (UTC), as it does once a second; who never did is not in it."""
+        self.refusing: set[str] = set()
+        """Edges whose last probe said that they take no new calls."""
         self._headers: dict[bytes, encap.Up] = {}
         self._edges: dict[tuple[str, int], str] = {}
         self._by_ufrag: dict[str, Peer] = {}
@@ -111,14 +113,11 @@ class Demux:
     def receive(self, data: bytes, source: tuple[str, int], arrival_ns: int) -> None:
         """Hand a datagram from an edge to its session, or count why not."""
         edge = self._edges.get(source)
-        if edge is None:
-            reason: str | None = "unknown_edge"
-        else:
+        reason: str | None = "unknown_edge"
+        if edge is not None:
             reason = self._route(data, edge, arrival_ns)
             if reason == "bad_header" and self.reply is not None and data[:1] == _PING:
-                reason = self._pinged(data, source)
-                if reason is None and edge is not None:
-                    self.probed_ns[edge] = arrival_ns
+                reason = self._pinged(data, edge, source, arrival_ns)
         if reason is not None:
             self._counters.drop(reason)
 
@@ -143,11 +142,13 @@ class Demux:
             return "unknown_kind"
         return None
 
-    def _pinged(self, data: bytes, source: tuple[str, int]) -> str | None:
+    def _pinged(self, data: bytes, edge: str, source: tuple[str, int], arrival_ns: int) -> str | None:
         try:
             answer = pong(data, self._header_keys, self._region)
         except ProbeError:
             return "bad_probe"
+        self.probed_ns[edge] = arrival_ns
+        (self.refusing.add if refuses(data) else self.refusing.discard)(edge)
         if self.reply is not None:
             self.reply(answer, source)
         return None

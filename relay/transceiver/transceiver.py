@@ -92,6 +92,11 @@ class Transceiver:
         return self._demux.silent_edges(time.time_ns())
 
     @property
+    def refusing_edges(self) -> frozenset[str]:
+        """Names of edges that take no new calls, as they drain or are overloaded: passed by like silent ones."""
+        return frozenset(self._demux.refusing)
+
+    @property
     def ready(self) -> bool:
         """Whether a call would be taken now."""
         free = len(self._sessions) < self.config.max_sessions and not self._draining
@@ -147,8 +152,8 @@ class Transceiver:
         Args:
             offer_sdp: the client's offer.
             region: by which it shall enter; None: the first edge's.
-            prefer: names of edges, the best first; the first of the region is taken, else its least busy one. A silent
-                edge is taken only if the region has no other.
+            prefer: names of edges, the best first; the first of the region is taken, else its least busy one. An edge
+                that is silent or takes no new calls is taken only if the region has no other.
             attributes: written on the session's `offered` fact. `consent` = `audio` consents to keeping the audio.
             application: what the application brings: a session, a key for the model.
             behaviour: how the caller asks its agent to behave (`relay.transceiver.behaviour`), if it does.
@@ -243,11 +248,13 @@ class Transceiver:
         if of_region:
             busy = Counter(session.edge.name for session in self._sessions.values())
             order = {name: n for n, name in enumerate(prefer)}
-            silent = self.silent_edges
-            return min(
-                of_region,
-                key=lambda edge: (edge.name in silent, order.get(edge.name, len(order)), busy[edge.name]),
-            )
+            silent, refusing = self.silent_edges, self.refusing_edges
+
+            def rank(edge: EdgeAddress) -> tuple[bool, bool, int, int]:
+                name = edge.name
+                return name in silent, name in refusing, order.get(name, len(order)), busy[name]
+
+            return min(of_region, key=rank)
         known = ", ".join(sorted({edge.region for edge in self._edges.values()})) or "none"
         raise UnknownRegionError(f"no edge serves region {region!r}; there are: {known}")
 

@@ -12,11 +12,13 @@ from tests.fuzz.messages_of import HEADER_KEY
 MODULES: Final[tuple[str, ...]] = ("relay.probe",)
 
 _PING: Final = ping(b"nonce123", HEADER_KEY)
+_REFUSING: Final = ping(b"nonce123", HEADER_KEY, refusing=True)
 
 
 def seeds() -> Mapping[str, bytes]:
     """Both, signed and not."""
-    return {"ping": _PING, "pong": pong(_PING, [HEADER_KEY], "test"), "foreign": ping(b"nonce123", bytes(32))}
+    foreign = ping(b"nonce123", bytes(32))
+    return {"ping": _PING, "refusing": _REFUSING, "pong": pong(_PING, [HEADER_KEY], "test"), "foreign": foreign}
 
 
 def run(data: bytes) -> None:
@@ -26,7 +28,7 @@ def run(data: bytes) -> None:
     except ProbeError:
         pass
     else:
-        assert data == _PING
+        assert data in {_PING, _REFUSING}
         assert len(answer) <= len(data) + 1 + len("test")
     with contextlib.suppress(ProbeError):
         assert read_pong(data, [HEADER_KEY]).region == "test"

@@ -34,7 +34,7 @@ class RegionEdge:
         self.address = EdgeAddress(name, REGION, self._held.public.getsockname(), self._held.internal.getsockname())
         self._thread: threading.Thread | None = None
 
-    def start(self, keys: Keys) -> None:
+    def start(self, keys: Keys, drain_s: float = 0.0) -> None:
         config = EdgeConfig(
             name=self.name,
             region=REGION,
@@ -48,8 +48,12 @@ class RegionEdge:
         )
         self.edge = Edge(config, self._region.emitter, Sockets(*(one.dup() for one in self._held)))
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self.edge.run, args=(self._stop,), daemon=True)
+        self._thread = threading.Thread(target=self.edge.run, args=(self._stop, drain_s), daemon=True)
         self._thread.start()
+
+    def leave(self) -> None:
+        """Ask it to end, as SIGTERM does, and do not wait for it."""
+        self._stop.set()
 
     def stop(self) -> None:
         if self._thread is not None:

@@ -104,6 +104,24 @@ async def test_without_one_edge_calls_enter_by_the_other(tmp_path: Path) -> None
             await client.close()
 
 
+async def test_calls_pass_by_an_edge_that_drains(tmp_path: Path) -> None:
+    """It has fewer calls with every one that ends, and must not get new ones for that: it would refuse them."""
+    async with region(tmp_path) as at:
+        await open_up(at)
+        edge, transceiver = at.edges["north-1"], at.transceivers["one1"]
+        await asyncio.to_thread(edge.stop)
+        await asyncio.to_thread(edge.start, {KEY_ID: KEY}, 600.0)
+        lives, *others = [await at.call("one1", edge=name) for name in ("north-1", "north-2", "north-2")]
+        edge.leave()
+        await seen(lambda: transceiver.refusing_edges == {"north-1"})
+        others += [await at.call("one1"), await at.call("one1", edge="north-1")]
+        assert [at.edge_of(client) for client in others] == ["north-2"] * 4
+        await goes_on(lives)
+        edge.edge.hurry()
+        for client in (lives, *others):
+            await client.close()
+
+
 async def test_a_call_that_loses_its_way_says_whether_edge_or_client_was_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.edge.probe import Prober, Trip
-from relay.probe import ProbeError, ping, pong, read_pong
+from relay.probe import ProbeError, ping, pong, read_pong, refuses
 
 KEY, OLD, OTHER = (bytes([number]) * 32 for number in (1, 2, 3))
 NEAR, FAR = ("10.0.0.1", 4000), ("10.0.0.2", 4000)
@@ -44,6 +44,17 @@ def test_answers_that_are_late_or_of_another_tell_nothing() -> None:
     assert edge.answered(pong(last, [KEY], "x"), NEAR, 3 * SECOND - 1) is None, "the clock was set back"
 
 
+def test_a_ping_says_whether_new_calls_are_refused() -> None:
+    for refusing in (False, True):
+        ((asked, _),) = prober().pings([NEAR], SECOND, refusing=refusing)
+        assert read_pong(pong(asked, [KEY], "x"), [KEY]).region == "x"
+        assert refuses(asked) is refusing
+    reserved = bytearray(ping(bytes(8), KEY))
+    reserved[1] = 0x02
+    with pytest.raises(ProbeError, match="no ping"):
+        pong(bytes(reserved), [KEY], "x")
+
+
 def test_whoever_has_not_the_key_gets_nothing() -> None:
     asked = ping(bytes(8), OTHER)
     with pytest.raises(ProbeError, match="MAC"):
@@ -69,7 +80,7 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
 
 @given(st.integers(0, 8 * 30 - 1))
 def test_every_bit_is_signed(bit: int) -> None:
-    for good in (ping(bytes(8), KEY), pong(ping(bytes(8), KEY), [KEY], "eu-west")):
+    for good in (ping(bytes(8), KEY), ping(bytes(8), KEY, refusing=True), pong(ping(bytes(8), KEY), [KEY], "eu-west")):
         changed = bytearray(good)
         changed[bit // 8 % len(good)] ^= 1 << bit % 8
         with pytest.raises(ProbeError):
