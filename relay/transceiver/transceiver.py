@@ -151,7 +151,7 @@ class Transceiver:
 
         Args:
             offer_sdp: the client's offer.
-            region: by which it shall enter; None: the first edge's.
+            region: by which it shall enter; None: that of the best edge which takes calls, of `prefer` or as declared.
             prefer: names of edges, the best first; the first of the region is taken, else its least busy one. An edge
                 that is silent or takes no new calls is taken only if the region has no other.
             attributes: written on the session's `offered` fact. `consent` = `audio` consents to keeping the audio.
@@ -242,19 +242,18 @@ class Transceiver:
         return self._checks.offer(edge, self._running().wire.send)
 
     def _edge(self, region: str | None, prefer: Sequence[str]) -> EdgeAddress:
-        first = self._edges.get(prefer[0]) if prefer else next(iter(self._edges.values()), None)
+        order = {name: n for n, name in enumerate(prefer)}
+        silent, refusing = self.silent_edges, self.refusing_edges
+
+        def rank(edge: EdgeAddress) -> tuple[bool, bool, int]:
+            return edge.name in silent, edge.name in refusing, order.get(edge.name, len(order))
+
+        first = min(self._edges.values(), key=rank, default=None)
         wanted = region or (first.region if first else None)
         of_region = [edge for edge in self._edges.values() if edge.region == wanted]
         if of_region:
             busy = Counter(session.edge.name for session in self._sessions.values())
-            order = {name: n for n, name in enumerate(prefer)}
-            silent, refusing = self.silent_edges, self.refusing_edges
-
-            def rank(edge: EdgeAddress) -> tuple[bool, bool, int, int]:
-                name = edge.name
-                return name in silent, name in refusing, order.get(name, len(order)), busy[name]
-
-            return min(of_region, key=rank)
+            return min(of_region, key=lambda edge: (*rank(edge), busy[edge.name]))
         known = ", ".join(sorted({edge.region for edge in self._edges.values()})) or "none"
         raise UnknownRegionError(f"no edge serves region {region!r}; there are: {known}")
 

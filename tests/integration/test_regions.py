@@ -158,6 +158,20 @@ async def test_calls_are_spread_over_the_edges_of_a_region(tmp_path: Path) -> No
         ]
 
 
+@pytest.mark.parametrize("prefer", [[], ["gone-1", "left-1", "south-1", "east-1"]])
+async def test_a_call_to_wherever_passes_by_regions_whose_edges_take_none(prefer: list[str], tmp_path: Path) -> None:
+    async with world(tmp_path) as at:
+        at.transceiver._edges.clear()
+        for name in ("gone-1", "left-1", "south-1", "east-1"):
+            at.transceiver.add_edge(EdgeAddress(name, name[:-2], (LOOPBACK, 1), (LOOPBACK, ord(name[0]))))
+        at.transceiver._demux.probed_ns["gone-1"] = 0
+        at.transceiver._demux.refusing.add("left-1")
+        await at.transceiver.answer(await Client().offer(), prefer=prefer)
+        await at.transceiver.answer(await Client().offer(), prefer=prefer, region="gone")  # there is no other of it
+        entered = [session.edge.name for session in at.transceiver._sessions.values()]
+    assert entered == ["south-1", "gone-1"]
+
+
 EDGES = [EdgeAddress(name, name[0], ("192.0.2.1", 1), ("10.0.0.1", 2)) for name in ("a1", "b1", "b2", "c1")]
 
 
