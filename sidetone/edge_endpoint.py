@@ -119,7 +119,8 @@ class _Metrics(Collector):
         yield CounterMetricFamily(
             "sidetone_edge_keeps", "Times that a transceiver wanted a session's packets in full", counters.keeps
         )
-        yield CounterMetricFamily("sidetone_edge_lost_packets", "RTP packets that did not come", counters.lost)
+        yield CounterMetricFamily("sidetone_edge_lost_packets", "RTP packets that were missed", counters.lost)
+        yield CounterMetricFamily("sidetone_edge_found_packets", "Of these, what came after all", counters.found)
         yield _by("sidetone_edge_emitted_facts", "Facts handed on", "fact", counters.emitted)
         shed = CounterMetricFamily("sidetone_edge_shed_rows", "Rows that became no fact", labels=["fact", "reason"])
         for fact, reasons in counters.shed.items():

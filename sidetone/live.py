@@ -89,12 +89,14 @@ def _edge(before: Reading, after: Reading) -> dict[str, Any]:
     forwarded = "sidetone_edge_forwarded_datagrams_total"
     seen = _increase(before, after, "sidetone_edge_captured_packets_total")
     lost = _increase(before, after, "sidetone_edge_lost_packets_total")
+    found = _increase(before, after, "sidetone_edge_found_packets_total")
+    missed = None if lost is None else max(0.0, lost - (found or 0.0))
     return {
         "calls": round(after.total("sidetone_edge_flows")),
         "up_per_s": _per_s(before, after, forwarded, "up"),
         "down_per_s": _per_s(before, after, forwarded, "down"),
         "voice_per_s": _per_s(before, after, "sidetone_edge_captured_packets_total"),
-        "loss": None if lost is None or seen is None or lost + seen <= 0 else max(0.0, lost) / (max(0.0, lost) + seen),
+        "loss": None if missed is None or seen is None or missed + seen <= 0 else missed / (missed + seen),
         "dropped_per_s": _dropped(before, after, "sidetone_edge_flows", "sidetone_edge_dropped_datagrams_total"),
         "dropped": _counts(after, "sidetone_edge_dropped_datagrams_total"),
         "shed": round(after.total("sidetone_edge_shed_rows_total")),

@@ -70,8 +70,13 @@ class CompiledDeriver:
 
     @property
     def lost(self) -> int:
-        """Packets missing so far."""
+        """Packets shown to be missing so far."""
         return int(self._lib.derive_lost(self._state))
+
+    @property
+    def found(self) -> int:
+        """Those of them that came after all."""
+        return int(self._lib.derive_found(self._state))
 
     @property
     def refused(self) -> int:

@@ -45,7 +45,11 @@ class Deriver(Protocol):
 
     @property
     def lost(self) -> int:
-        """Packets missing so far."""
+        """Packets shown to be missing so far."""
+
+    @property
+    def found(self) -> int:
+        """Those of them that came after all."""
 
     @property
     def refused(self) -> int:
@@ -81,7 +85,7 @@ class PortableDeriver:
 
     def __init__(self, streams_per_session: int) -> None:
         self.block_rows = _BLOCK_ROWS
-        self.lost = self.refused = 0
+        self.lost = self.found = self.refused = 0
         self._streams_per_session = streams_per_session
         self._streams: dict[int, _Stream] = {}
         self._per_session: Counter[int] = Counter()
@@ -107,7 +111,9 @@ class PortableDeriver:
         yield None
         seq, rtp_ts = head.seq[order], head.rtp_ts[order]
         arrivals = receive_streams([stream.stats for stream in streams], starts, seq, rtp_ts, at_ns)
-        self.lost += int(arrivals.newly_lost.sum())
+        found = int(np.count_nonzero(arrivals.newly_lost < 0))
+        self.lost += int(arrivals.newly_lost.sum()) + found
+        self.found += found
         yield None
         yield {
             "session": owners.sessions[owner[order]],

@@ -57,7 +57,8 @@ class Counters:
         emitted: facts handed on, by type.
         shed: rows that became no fact, by type and reason.
         waiting: captured packets not yet looked at, or without a session so far.
-        lost: packets that the facts say are missing.
+        lost: packets that the facts showed to be missing.
+        found: those of them that came after all.
         thinned: packets without a fact of their own, which another's represents.
         keeps: asked of by transceivers: sessions to be written in full for some seconds.
         messages_up: that datagrams to transceivers were put into; the kernel cuts those up that hold several.
@@ -76,6 +77,7 @@ class Counters:
     shed: dict[str, dict[str, int]]
     waiting: int = 0
     lost: int = 0
+    found: int = 0
     thinned: int = 0
     keeps: int = 0
     messages_up: int = 0
@@ -221,6 +223,7 @@ class Edge:
             captured=self._capture.captured,
             waiting=self._capture.waiting + self._flusher.waiting,
             lost=self._flusher.lost,
+            found=self._flusher.found,
             thinned=self._flusher.thinned,
             keeps=self._router.keeps.taken,
             messages_up=self._forwarder.messages_up(),

@@ -71,8 +71,13 @@ class Flusher:
 
     @property
     def lost(self) -> int:
-        """Packets that the facts say are missing."""
+        """Packets that the facts showed to be missing."""
         return self._deriver.lost
+
+    @property
+    def found(self) -> int:
+        """Those of them that came after all."""
+        return self._deriver.found
 
     @property
     def waiting(self) -> int:

@@ -255,18 +255,18 @@ static void derive_some(world *w, derive *d) {
                           exactly(n * 2), exactly(n * 4), exactly(n), exactly(n * 4), exactly(n), exactly(n)};
     derive_packed packed = {exactly(n * 8), exactly(n * 4), exactly(n * 4), exactly(n), exactly(bits), exactly(bits),
                             exactly(bits), exactly(bits), exactly(bits), exactly(bits), exactly(bits)};
-    int64_t lost = derive_lost(d);
+    int64_t missing = (int64_t)(derive_lost(d) - derive_found(d));
     for (at = 0; at < packets; at += step) derive_fill(d, at, at + step < packets ? at + step : packets, &out);
     for (at = 0; at < packets; at += 8 * step)
         derive_pack(&out, at, at + 8 * step < packets ? at + 8 * step : packets, 16000, &packed);
     for (at = 0; at < packets; at++) {
-        lost += out.newly_lost[at];
+        missing += out.newly_lost[at];
         check(out.transit_known[at] <= 1 && out.marker[at] <= 1 && out.voice[at] <= 1 && out.has_level[at] <= 1);
         check(!(out.reordered[at] && out.duplicate[at]) && out.level[at] <= 0 && out.tap[at] <= 1);
         check(out.transit_known[at] == (packed.transit_valid[at / 8] >> at % 8 & 1));
         check(packed.observed_ns[at] % 16000 == 0 && packed.transit_delta_us[at] % 16 == 0);
     }
-    check(lost == derive_lost(d));
+    check(missing == (int64_t)(derive_lost(d) - derive_found(d)));
     read_all(out.session, n * WIRE_SESSION_BYTES);
     void *columns[] = {out.session, out.observed_ns, out.tap, out.stream, out.ext_seq, out.rtp_ts, out.payload_type,
                        out.marker, out.size_bytes, out.level, out.voice, out.has_level, out.tos, out.transit_delta_us,

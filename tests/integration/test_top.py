@@ -158,6 +158,14 @@ def test_rates_are_of_the_time_between_and_loss_of_what_was_expected() -> None:
     assert row["calls"] == 3
 
 
+def test_what_was_lost_and_came_after_all_is_no_restart_of_the_edge() -> None:
+    before = reading(10.0, captured_packets_total={"": 900}, lost_packets_total={"": 500}, found_packets_total={"": 7})
+    after = reading(11.0, captured_packets_total={"": 990}, lost_packets_total={"": 512}, found_packets_total={"": 9})
+    assert rates(before, after)["loss"] == pytest.approx(0.1)
+    after = reading(11.0, captured_packets_total={"": 990}, lost_packets_total={"": 500}, found_packets_total={"": 8})
+    assert rates(before, after)["loss"] == 0.0
+
+
 def test_an_edge_that_was_restarted_counts_from_zero_and_what_it_does_not_show_is_unknown() -> None:
     row: dict[str, Any] = rates(
         reading(10.0, captured_packets_total={"": 900}), reading(11.0, captured_packets_total={"": 50})

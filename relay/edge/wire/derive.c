@@ -42,8 +42,7 @@ struct derive {
     uint32_t touched_count;
     uint32_t *stream_of, *order;
     uint64_t room;
-    uint64_t refused;
-    int64_t lost;
+    uint64_t refused, lost, found;
     derive_rows rows;
 };
 
@@ -149,7 +148,8 @@ void derive_free(derive *d) {
 }
 
 uint64_t derive_refused(const derive *d) { return d->refused; }
-int64_t derive_lost(const derive *d) { return d->lost; }
+uint64_t derive_lost(const derive *d) { return d->lost; }
+uint64_t derive_found(const derive *d) { return d->found; }
 
 uint64_t derive_streams(const derive *d) {
     uint64_t found = 0;
@@ -370,7 +370,8 @@ void derive_fill(derive *d, uint64_t from, uint64_t to, const derive_columns *ou
         arrival a = receive(s, big16(head + 2), rtp_ts, at_ns);
         int level = audio_level(head, r->size[row], r->level_ids[r->owner[row]]);
         s->last_ns = at_ns;
-        d->lost += a.newly_lost;
+        if (a.newly_lost < 0) d->found++;
+        else d->lost += (uint64_t)a.newly_lost;
         memcpy(out->session + n * WIRE_SESSION_BYTES, s->session, WIRE_SESSION_BYTES);
         out->observed_ns[n] = at_ns;
         out->tap[n] = s->tap;

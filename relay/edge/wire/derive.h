@@ -66,9 +66,11 @@ int derive_scan(derive *d, uint64_t from, uint64_t to);         /* rows: tell st
 uint64_t derive_arrange(derive *d);                             /* returns the packets that will come of them */
 void derive_place(derive *d, uint64_t from, uint64_t to);       /* rows: sort by stream */
 void derive_fill(derive *d, uint64_t from, uint64_t to, const derive_columns *out);     /* packets */
-/* Since the start: rows of streams beyond a session's, packets missing, streams now. */
+/* Since the start: rows of streams beyond a session's, packets shown missing, those of them that came after all; and
+   streams now. */
 uint64_t derive_refused(const derive *d);
-int64_t derive_lost(const derive *d);
+uint64_t derive_lost(const derive *d);
+uint64_t derive_found(const derive *d);
 uint64_t derive_streams(const derive *d);
 /* Forget the streams whose last packet came before an instant. */
 void derive_forget(derive *d, int64_t before_ns);

@@ -95,6 +95,17 @@ def test_state_goes_on_from_flush_to_flush(path: Path, rtp: Rtp) -> None:
     assert (row["newly_lost"], row["transit_delta_us"]) == (2, coarse_us(1000))
 
 
+def test_a_packet_that_comes_after_all_takes_back_no_count(path: Path, rtp: Rtp) -> None:
+    """Counters that fall are read as a restart by whoever reads them."""
+    one = path.flow(b"1" * 16)
+    counted = []
+    for n, seq in enumerate((1, 4, 2, 3)):
+        path.capture.packet(one, EDGE_UP, rtp(seq), n * MS, 0)
+        path.flush()
+        counted.append((path.flusher.lost, path.flusher.found))
+    assert counted == [(0, 0), (2, 0), (2, 1), (2, 2)]
+
+
 def test_rows_shed_by_the_edge_are_not_reported_as_lost_by_the_network(config: EdgeConfig, rtp: Rtp) -> None:
     path = Path(dataclasses.replace(config, limits=Limits(rows=3)))
     one = path.flow(b"1" * 16)

@@ -37,6 +37,8 @@ class Edge:
             shed={"packet": {"full": 1, "no_session": 2}},
             messages_up=4,
             waiting=5,
+            lost=7,
+            found=6,
         )
 
 
@@ -85,6 +87,8 @@ def test_edge_shows_its_counters() -> None:
         'sidetone_edge_shed_rows_total{fact="packet",reason="no_session"} 2.0',
         "sidetone_edge_messages_up_total 4.0",
         "sidetone_edge_waiting_packets 5.0",
+        "sidetone_edge_lost_packets_total 7.0",
+        "sidetone_edge_found_packets_total 6.0",
     ):
         assert f"\n{line}\n" in shown
 
