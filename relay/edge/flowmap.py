@@ -8,8 +8,8 @@ read it, and what is older than a flow may be idle is not used.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
+import socket
 import struct
 import threading
 from collections.abc import Iterator, Sequence
@@ -157,12 +157,13 @@ def _mac(body: bytes, key: bytes) -> bytes:
 
 
 def _packed(host: str) -> tuple[bytes, bool]:
-    address = ipaddress.ip_address(host)
-    return address.packed.rjust(16, b"\0"), address.version == 4  # noqa: PLR2004
+    v4 = ":" not in host
+    return socket.inet_pton(socket.AF_INET if v4 else socket.AF_INET6, host).rjust(16, b"\0"), v4
 
 
 def _host(packed: bytes, v4: int) -> str:
-    return str(ipaddress.IPv4Address(packed[12:]) if v4 else ipaddress.IPv6Address(packed))
+    """Return an address as sockets write it, which `ipaddress` does not for every one."""
+    return socket.inet_ntop(socket.AF_INET, packed[12:]) if v4 else socket.inet_ntop(socket.AF_INET6, packed)
 
 
 def _entry(

@@ -131,11 +131,10 @@ class UdpSocket:
         return at_ns or time.time_ns(), tos
 
     def _mark_and_ask_for_tos(self) -> None:
-        for level, mark, ask in (
-            (socket.IPPROTO_IPV6, "IPV6_TCLASS", "IPV6_RECVTCLASS")
-            if self._v6
-            else (socket.IPPROTO_IP, "IP_TOS", "IP_RECVTOS"),
-        ):
+        options = [(socket.IPPROTO_IP, "IP_TOS", "IP_RECVTOS")]  # a socket of IPv6 may have clients of IPv4, too
+        if self._v6:
+            options.append((socket.IPPROTO_IPV6, "IPV6_TCLASS", "IPV6_RECVTCLASS"))
+        for level, mark, ask in options:
             self._try_option(level, getattr(socket, mark, None), DSCP_EF << 2)
             self._try_option(level, getattr(socket, ask, None), 1)
 

@@ -14,6 +14,7 @@ from relay.edge import Edge, Limits
 from relay.encap import Client, down_header
 from tests.integration.edge_tools import (
     HEADER_KEY,
+    LOOPBACK,
     PATIENCE_S,
     SESSION,
     Peer,
@@ -296,6 +297,22 @@ def test_ipv6_works_alike(world: World) -> None:
     connect(world, edge, new_ufrag(), client)
     client.send(rtp(1), edge.address)
     assert world.alpha.receive_up() == (Client("::1", client.address[1]), rtp(1))
+
+
+async def test_ipv4_clients_of_an_ipv6_socket_are_marked_and_read_alike(world: World) -> None:
+    edge = world.start(bind=("::", 0))
+    address, mapped = (LOOPBACK, edge.address[1]), (f"::ffff:{LOOPBACK}", world.client.address[1])
+    for option, value in ((socket.IP_RECVTOS, 1), (socket.IP_TOS, 46 << 2)):
+        world.client.socket.setsockopt(socket.IPPROTO_IP, option, value)
+    world.client.send(check(new_ufrag()), address)
+    world.alpha.receive_up()
+    world.alpha.send_down(edge, mapped, rtp(1))
+    data, control, _, _ = world.client.socket.recvmsg(2048, 64)
+    assert (data, control[0][2]) == (rtp(1), b"\xb8")
+    world.client.send(rtp(1), address)
+    world.alpha.receive_up()
+    (row,) = stream(await world.facts(PACKET), "edge_up")
+    assert row["dscp"] == 46
 
 
 def test_a_taken_port_is_named(world: World) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tracemalloc
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from relay.edge.flows import Flow
 from tests.integration.edge_tools import wait_for
 
 KEY, OTHER = bytes(32), bytes(range(32))
-HOSTS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+MAPPED = st.binary(min_size=4, max_size=4).map(lambda v4: bytes(10) + b"\xff\xff" + v4)  # clients of a socket of both
+V6 = (MAPPED | st.binary(min_size=16, max_size=16)).map(lambda packed: socket.inet_ntop(socket.AF_INET6, packed))
+HOSTS = st.ip_addresses(v=4).map(str) | V6
 ADDRESSES = st.tuples(HOSTS, st.integers(0, 65535))
 
 
