@@ -25,6 +25,7 @@ WAIT_S: Final = 30.0
 LOOK_AGAIN_S: Final = 5.0
 
 _RETRY_S: Final = 0.5
+_V6: Final = socket.AF_INET6
 
 _log = structlog.get_logger("sidetone.addresses")
 
@@ -39,14 +40,15 @@ def is_numeric(host: str) -> bool:
 
 
 def look_up(host: str) -> str:
-    """Return the numeric address of a host, IPv4 before IPv6.
+    """Return the numeric address of a host, IPv4 before IPv6, as sockets write it: datagrams are known by it.
 
     Raises:
         OSError: nobody knows the name now.
 
     """
     if is_numeric(host):
-        return host
+        scoped = "%" in host
+        return host if scoped or ":" not in host else socket.inet_ntop(_V6, socket.inet_pton(_V6, host))
     found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
     return str(min(found, key=lambda info: info[0] != socket.AF_INET)[4][0])
 

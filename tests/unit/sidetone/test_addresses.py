@@ -39,6 +39,17 @@ def test_address_stays_as_it_is(names: Names, address: str) -> None:
     assert names.known == {}
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"), [("2001:DB8:0::7", "2001:db8::7"), ("::FFFF:c000:0207", "::ffff:192.0.2.7")]
+)
+def test_address_is_as_sockets_show_it_however_it_is_written(written: str, shown: str) -> None:
+    """Roles know each other's datagrams by their source."""
+    assert addresses.resolve(written, "SIDETONE_TRANSCEIVERS") == shown
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+        one.bind(("::0:1", 0))
+        assert addresses.resolve("::0:1", "SIDETONE_TRANSCEIVERS") == one.getsockname()[0]
+
+
 def test_unknown_name_is_named_with_its_setting() -> None:
     with pytest.raises(SettingsError, match=r"'no-such-host.invalid' .*SIDETONE_EDGES, edge a-1"):
         addresses.resolve("no-such-host.invalid", "SIDETONE_EDGES, edge a-1", wait_s=0)
