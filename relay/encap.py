@@ -42,6 +42,8 @@ DOWN_BYTES: Final = (UP_BYTES[0] + SESSION_BYTES, UP_BYTES[1] + SESSION_BYTES)
 UP_BYTES_MAX: Final = UP_BYTES[1]
 DOWN_BYTES_MAX: Final = DOWN_BYTES[1]
 KEY_BYTES: Final = 32
+ADDRESS_AT: Final = 4
+"""Where the client's address begins in either header, behind magic, flags and port."""
 
 _PORT_MAX: Final = 0xFFFF
 _CLIENT_BYTES: Final = (8, 20)  # by the IPv6 flag: magic, flags, port, address
@@ -185,5 +187,5 @@ def _read_client(magic: int, data: bytes | memoryview) -> tuple[Client, int]:
     end = _CLIENT_BYTES[ipv6]
     if size < end:
         raise EncapError(f"a header of {end} bytes is cut off after {size}")
-    host = socket.inet_ntop(_FAMILIES[ipv6], bytes(data[4:end]))
+    host = socket.inet_ntop(_FAMILIES[ipv6], bytes(data[ADDRESS_AT:end]))
     return Client(host, data[2] << 8 | data[3]), end

@@ -16,9 +16,9 @@ class Limits:
     """Bounds on what clients can make an edge hold. Times in seconds."""
 
     flows: int = 20_000  # in all
-    flows_per_source: int = 64  # per client IP address: people behind one NAT share it
+    flows_per_source: int = 64  # per client IP address, of IPv6 per network (/64): people behind one NAT share it
     flows_per_ufrag: int = 4  # a client's candidates and moves, not a crowd replaying one ufrag
-    idle_s: float = 30.0  # a flow without a packet from either side; ICE consent checks come every 5 s (RFC 7675)
+    idle_s: float = 30.0  # a flow without a packet from its client; ICE consent checks come every 5 s (RFC 7675)
     unanswered_s: float = 5.0  # a flow whose transceiver never answered
     rows: int = 65_536  # captured packets held between two flushes
     streams_per_session: int = 16  # SSRCs over both taps: whoever has a flow can invent them

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from relay.edge.config import Limits
 from relay.edge.owners import Owners
-from relay.encap import EncapError, down_header, up_header
+from relay.encap import ADDRESS_AT, MAC_BYTES, EncapError, down_header, up_header
 
 Address = tuple[str, int]
 
@@ -53,6 +53,9 @@ class Rival:
 
 _NS: Final = 1_000_000_000
 _ASKED_MAX: Final = 8
+_V4_BYTES: Final = 4
+_NETWORK_BYTES: Final = 8
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # RFC 4291, section 2.5.5.2
 _SWEEP_SLICE: Final = 256  # flows looked at between two yields, some 20 µs
 
 
@@ -135,6 +138,15 @@ class Mirror:
         return flow.seen_ns
 
 
+def _source(header: bytes) -> bytes:
+    """Return what a client's flows are counted by, of its upward header: its address, or with IPv6 its network.
+
+    Whoever has one address of IPv6 has 2**64 of them (RFC 6177). IPv4 at a socket of IPv6 is one address each.
+    """
+    address = header[ADDRESS_AT:-MAC_BYTES]
+    return address if len(address) == _V4_BYTES or address.startswith(_MAPPED) else address[:_NETWORK_BYTES]
+
+
 class FlowTable:
     """All live flows. Not thread-safe: it belongs to the loop."""
 
@@ -145,7 +157,7 @@ class FlowTable:
         self._header_key = header_key
         self._idle_ns = int(limits.idle_s * _NS)
         self._unanswered_ns = int(limits.unanswered_s * _NS)
-        self._per_source: dict[str, int] = {}
+        self._per_source: dict[bytes, int] = {}
         self._per_ufrag: dict[str, list[Flow]] = {}
         self._per_session: dict[bytes, int] = {}
         self.by_address: dict[Address, Flow] = {}
@@ -162,15 +174,15 @@ class FlowTable:
             FlowRefusedError: a bound is reached, or the address cannot be written in a header.
 
         """
-        host = address[0]
         if len(self.by_address) >= self._limits.flows:
             raise FlowRefusedError("flows_full")
-        if self._per_source.get(host, 0) >= self._limits.flows_per_source:
-            raise FlowRefusedError("source_cap")
         try:
             header = up_header(*address, self._header_key)
         except EncapError as error:  # a link-local address with a scope
             raise FlowRefusedError("bad_source") from error
+        source = _source(header)
+        if self._per_source.get(source, 0) >= self._limits.flows_per_source:
+            raise FlowRefusedError("source_cap")
         if ufrag is not None:
             self._make_room(ufrag, now_ns)
         flow = Flow(address, header, transceiver, now_ns, self.owners.new())
@@ -178,7 +190,7 @@ class FlowTable:
         if ufrag is not None:
             self._join_ufrag(flow, ufrag)
         self.by_address[address] = flow
-        self._per_source[host] = self._per_source.get(host, 0) + 1
+        self._per_source[source] = self._per_source.get(source, 0) + 1
         self.opened += 1
         self.changes += 1
         return flow
@@ -232,12 +244,10 @@ class FlowTable:
         """Forget a flow and count why."""
         del self.by_address[flow.address]
         self.by_down_key.pop(flow.down_key, None)
-        host = flow.address[0]
-        left = self._per_source[host] - 1
+        source = _source(flow.header)
+        left = self._per_source.pop(source) - 1
         if left:
-            self._per_source[host] = left
-        else:
-            del self._per_source[host]
+            self._per_source[source] = left
         self._leave_ufrag(flow, flow.ufrag)
         self._count_session(flow.session, None)
         self.owners.retire(flow.owner)
@@ -265,8 +275,8 @@ class FlowTable:
         )
 
     def flows_of_source(self, host: str) -> int:
-        """Return how many flows a client's IP address has."""
-        return self._per_source.get(host, 0)
+        """Return how many flows a client's IP address has, or with IPv6 its network."""
+        return self._per_source.get(_source(up_header(host, 0, self._header_key)), 0)
 
     def flows_of_ufrag(self, ufrag: str) -> tuple[Flow, ...]:
         """Return the flows that proved to know a ufrag."""

@@ -34,6 +34,19 @@ def test_one_source_cannot_take_the_table() -> None:
     table.open(("192.0.2.2", 9), "u9", HERE, 0)
 
 
+def test_a_source_of_ipv6_is_its_network_as_whoever_has_one_address_has_them_all() -> None:
+    table = FlowTable(LIMITS, HEADER_KEY)
+    flows = [table.open((f"2001:db8::{n}:{n}", 1), f"u{n}", HERE, 0) for n in range(3)]
+    assert refused(table, "2001:db8::ffff:0:0:9", 1, "u9") == "source_cap"
+    table.open(("2001:db8:0:1::1", 1), "u9", HERE, 0)
+    table.close(flows[0], "idle")
+    assert table.flows_of_source("2001:db8::9") == 2
+    # IPv4 at a socket of IPv6 is one address each.
+    for n in range(2):
+        table.open((f"::ffff:192.0.2.{n}", 1), f"v{n}", HERE, 0)
+        assert table.flows_of_source(f"::ffff:192.0.2.{n}") == 1
+
+
 def test_the_table_is_bounded() -> None:
     table = FlowTable(LIMITS, HEADER_KEY)
     for n in range(6):
