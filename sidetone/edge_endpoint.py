@@ -101,6 +101,7 @@ class _Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         counters = self._edge.counters()
         yield GaugeMetricFamily("sidetone_edge_flows", "Flows open now", counters.flows)
+        yield GaugeMetricFamily("sidetone_edge_calls", "Calls whose clients were heard lately", counters.calls)
         yield CounterMetricFamily("sidetone_edge_flows_opened", "Flows opened", counters.flows_opened)
         yield _by("sidetone_edge_flows_closed", "Flows closed", "reason", counters.flows_closed)
         forwarded = {"up": counters.forwarded_up, "down": counters.forwarded_down}

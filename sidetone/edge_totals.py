@@ -38,7 +38,7 @@ def over(counters: Counters) -> Counters:
     What it held went with it. What the kernel dropped is counted from when the socket was made, so that the worker
     which gets the socket next has it in its own count.
     """
-    return replace(counters, flows=0, waiting=0, overflowed=0)
+    return replace(counters, flows=0, calls=0, waiting=0, overflowed=0)
 
 
 class WorkerMetrics(Collector):

@@ -92,7 +92,7 @@ def _edge(before: Reading, after: Reading) -> dict[str, Any]:
     found = _increase(before, after, "sidetone_edge_found_packets_total")
     missed = None if lost is None else max(0.0, lost - (found or 0.0))
     return {
-        "calls": round(after.total("sidetone_edge_flows")),
+        "calls": round(after.total("sidetone_edge_calls")),
         "up_per_s": _per_s(before, after, forwarded, "up"),
         "down_per_s": _per_s(before, after, forwarded, "down"),
         "voice_per_s": _per_s(before, after, "sidetone_edge_captured_packets_total"),

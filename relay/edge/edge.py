@@ -34,7 +34,6 @@ _SPARING_NS: Final = 20_000_000  # between two slices while telemetry gives way
 _SWEEP_NS: Final = _NS
 _LOG_NS: Final = 10 * _NS
 _SAVE_NS: Final = _NS  # between two writings of the flow map, if flows changed
-_QUIET_NS: Final = 10 * _NS  # a living call is heard from at least every 5 s (RFC 7675, section 5.1)
 _LIVING_NS: Final = _NS // 4  # between two looks whether calls live, while draining
 
 _log = structlog.get_logger("sidetone.edge")
@@ -46,6 +45,7 @@ class Counters:
 
     Attributes:
         flows: live now.
+        calls: sessions among them whose clients were heard lately; a second old at most.
         flows_opened: ever.
         flows_closed: by reason (`idle`, `unanswered`, `evicted`).
         forwarded_up: datagrams to transceivers, that the kernel took.
@@ -75,6 +75,7 @@ class Counters:
     captured: int
     emitted: dict[str, int]
     shed: dict[str, dict[str, int]]
+    calls: int = 0
     waiting: int = 0
     lost: int = 0
     found: int = 0
@@ -214,6 +215,7 @@ class Edge:
             dropped["telemetry_error"] = self._telemetry_errors
         return Counters(
             flows=len(self._flows.by_address),
+            calls=self._flows.calls,
             flows_opened=self._flows.opened,
             flows_closed=dict(self._flows.closed),
             forwarded_up=forwarded_up,
@@ -261,7 +263,7 @@ class Edge:
         while now_ns < ends_ns and not self._hurried:
             if now_ns >= look_ns:
                 look_ns = now_ns + _LIVING_NS
-                living = self._flows.living(now_ns, _QUIET_NS)
+                living = self._flows.living(now_ns)
                 if not living:
                     return
                 if not self._draining:

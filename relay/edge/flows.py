@@ -52,6 +52,7 @@ class Rival:
 
 
 _NS: Final = 1_000_000_000
+_QUIET_NS: Final = 10 * _NS  # a living call is heard from at least every 5 s (RFC 7675, section 5.1)
 _ASKED_MAX: Final = 8
 _V4_BYTES: Final = 4
 _NETWORK_BYTES: Final = 8
@@ -165,6 +166,8 @@ class FlowTable:
         self.opened = 0
         self.changes = 0
         """Grows whenever what outlives the process changes: flows, their transceivers, sessions and ufrags."""
+        self.calls = 0
+        """Sessions whose clients were heard lately, at the last sweep. Strangers make flows, and no session."""
         self.closed: dict[str, int] = {"idle": 0, "unanswered": 0, "evicted": 0}
 
     def open(self, address: Address, ufrag: str | None, transceiver: Address, now_ns: int) -> Flow:
@@ -268,10 +271,10 @@ class FlowTable:
         key = down_header(host, port, entry.session, self._header_key, entry.audio_level_id)
         self.learn(flow, key, entry.session, entry.audio_level_id)
 
-    def living(self, now_ns: int, quiet_ns: int) -> int:
-        """Return the answered flows whose clients were heard within `quiet_ns`."""
+    def living(self, now_ns: int) -> int:
+        """Return the answered flows whose clients were heard lately."""
         return sum(
-            flow.answered and now_ns - self.mirror.seen_ns(flow) <= quiet_ns for flow in self.by_address.values()
+            flow.answered and now_ns - self.mirror.seen_ns(flow) <= _QUIET_NS for flow in self.by_address.values()
         )
 
     def flows_of_source(self, host: str) -> int:
@@ -283,14 +286,20 @@ class FlowTable:
         return tuple(self._per_ufrag.get(ufrag, ()))
 
     def sweep(self, now_ns: int) -> Iterator[None]:
-        """Close what is idle or was never answered, in slices: yields so that voice can go on."""
+        """Close what is idle or was never answered, and count calls, in slices: yields so that voice can go on."""
+        heard: set[bytes] = set()
         for n, flow in enumerate(list(self.by_address.values()), 1):
             if not flow.answered and now_ns - flow.opened_ns > self._unanswered_ns:
                 self._close_if_open(flow, "unanswered")
-            elif now_ns - self.mirror.seen_ns(flow) > self._idle_ns:
-                self._close_if_open(flow, "idle")
+            else:
+                quiet_ns = now_ns - self.mirror.seen_ns(flow)
+                if quiet_ns > self._idle_ns:
+                    self._close_if_open(flow, "idle")
+                elif quiet_ns <= _QUIET_NS and flow.answered and flow.session is not None:
+                    heard.add(flow.session)
             if n % _SWEEP_SLICE == 0:
                 yield
+        self.calls = len(heard)
 
     def _close_if_open(self, flow: Flow, reason: str) -> None:
         if self.by_address.get(flow.address) is flow:  # it may have been evicted while the sweep paused

@@ -145,7 +145,8 @@ def test_rates_are_of_the_time_between_and_loss_of_what_was_expected() -> None:
     )
     after = reading(
         12.0,
-        flows={"": 3},
+        flows={"": 5},
+        calls={"": 3},
         forwarded_datagrams_total={"up": 300, "down": 50},
         captured_packets_total={"": 180},
         lost_packets_total={"": 11},

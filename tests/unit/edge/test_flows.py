@@ -90,6 +90,21 @@ def test_flows_end_when_idle_or_never_answered() -> None:
     assert (table.closed["unanswered"], table.closed["idle"]) == (1, 1)
 
 
+def test_calls_are_sessions_that_are_heard_whatever_strangers_open() -> None:
+    table = FlowTable(LIMITS, HEADER_KEY)
+    for n, session in enumerate((b"s" * 16, b"s" * 16, b"t" * 16)):  # the first one moved
+        address = (f"192.0.2.{n}", 1)
+        flow = table.open(address, session.decode(), HERE, 0)
+        flow.answered = True
+        table.learn(flow, down_header(*address, session, HEADER_KEY), session)
+    table.open(("192.0.2.9", 1), "x", HERE, 0)
+    sweep(table, SECOND)
+    assert (len(table.by_address), table.calls) == (4, 2)
+    flow.seen_ns = 10 * SECOND
+    sweep(table, 11 * SECOND)
+    assert table.calls == 1, "the other has ended, or is about to"
+
+
 def test_a_client_that_moved_is_known_by_its_ufrag() -> None:
     table = FlowTable(LIMITS, HEADER_KEY)
     old = table.open(("192.0.2.1", 1), "a", HERE, 0)

@@ -37,6 +37,7 @@ class Edge:
             shed={"packet": {"full": 1, "no_session": 2}},
             messages_up=4,
             waiting=5,
+            calls=1,
             lost=7,
             found=6,
         )
@@ -82,6 +83,7 @@ def test_edge_shows_its_counters() -> None:
         assert httpx.get(f"{url}/").status_code == 404
     for line in (
         "sidetone_edge_flows 2.0",
+        "sidetone_edge_calls 1.0",
         'sidetone_edge_forwarded_datagrams_total{direction="down"} 20.0',
         'sidetone_edge_dropped_datagrams_total{reason="unknown_source"} 4.0',
         'sidetone_edge_shed_rows_total{fact="packet",reason="no_session"} 2.0',
