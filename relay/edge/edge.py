@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from eventlog.schema import PACKET
 from relay.edge import wire
 from relay.edge.capture import Capture
 from relay.edge.config import EdgeConfig
@@ -56,7 +57,7 @@ class Counters:
         captured: RTP packets seen with facts on; equals emitted plus thinned plus waiting plus shed.
         emitted: facts handed on, by type.
         shed: rows that became no fact, by type and reason.
-        waiting: captured packets not yet looked at, or without a session so far.
+        waiting: captured packets not looked at yet, being worked on, or without a session or a judgement so far.
         lost: packets that the facts showed to be missing.
         found: those of them that came after all.
         thinned: packets without a fact of their own, which another's represents.
@@ -208,6 +209,10 @@ class Edge:
     def counters(self) -> Counters:
         """Return a snapshot; may be called from any thread."""
         dropped = self._forwarder.dropped()
+        emitted, thinned = dict(self._flusher.emitted), self._flusher.thinned
+        shed = {name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons}
+        captured = self._capture.captured  # last, as the loop goes on: what is no fact yet was certainly captured
+        told = emitted[PACKET.name] + thinned + sum(shed.get(PACKET.name, {}).values())
         forwarded_up, forwarded_down = self._forwarder.forwarded()
         for name, udp in (("public", self._public), ("internal", self._internal)):
             dropped.update({f"{name}_{reason}": count for reason, count in udp.dropped.items() if count})
@@ -222,15 +227,15 @@ class Edge:
             forwarded_down=forwarded_down,
             dropped=dict(dropped),
             overflowed=self._forwarder.overflowed(),
-            captured=self._capture.captured,
-            waiting=self._capture.waiting + self._flusher.waiting,
+            captured=captured,
+            waiting=captured - told,
             lost=self._flusher.lost,
             found=self._flusher.found,
-            thinned=self._flusher.thinned,
+            thinned=thinned,
             keeps=self._router.keeps.taken,
             messages_up=self._forwarder.messages_up(),
-            emitted=dict(self._flusher.emitted),
-            shed={name: dict(reasons) for name, reasons in self._capture.shed.items() if reasons},
+            emitted=emitted,
+            shed=shed,
         )
 
     def _make_forwarder(self) -> NativeForwarder | PortableForwarder:

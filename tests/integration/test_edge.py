@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from eventlog.schema import LEG, PACKET, PACKET_TIME_NS
-from relay.edge import Edge, Limits
+from relay.edge import Counters, Edge, Limits
 from relay.encap import Client, down_header
 from tests.integration.edge_tools import (
     HEADER_KEY,
@@ -230,6 +230,24 @@ async def test_voice_passes_when_telemetry_is_full(world: World) -> None:
     assert counters.shed == {"packet": {"full": 42}}
     rows = stream(await world.facts(PACKET), "edge_up")
     assert len(rows) == 8
+
+
+def test_every_packet_is_accounted_for_whenever_one_looks(world: World) -> None:
+    edge = world.start(Limits(flush_s=0.01, late_s=60.0))
+    connect(world, edge, new_ufrag())
+
+    def whole(now: Counters) -> bool:
+        shed = sum(now.shed.get("packet", {}).values())
+        return now.captured == now.emitted["packet"] + now.thinned + now.waiting + shed
+
+    for n in range(600):
+        world.client.send(rtp(n, ssrc=n % 40), edge.address)  # some are of more streams than a session may have
+        assert all(whole(edge.counters()) for _ in range(20))
+    wait_for(lambda: edge.counters().captured == 600, "all seen")
+    world.finish()
+    assert whole(edge.counters())
+    assert edge.counters().waiting == 0
+    assert edge.counters().shed["packet"]["streams"] > 0
 
 
 async def test_whoever_has_a_flow_cannot_make_streams_without_end(world: World) -> None:
