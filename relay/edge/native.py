@@ -69,11 +69,10 @@ class NativeForwarder(Mirror):
         limits = config.limits
         ipv6 = ":" in public.address[0]
         seeds = self._ffi.new("uint64_t[2]", [int.from_bytes(os.urandom(8)) for _ in range(2)])
-        self._wire: Any = self._lib.wire_new(
-            public.fileno(), internal.fileno(), ipv6, limits.flows, limits.batch, seeds
-        )
-        if self._wire == self._ffi.NULL:
+        made: Any = self._lib.wire_new(public.fileno(), internal.fileno(), ipv6, limits.flows, limits.batch, seeds)
+        if made == self._ffi.NULL:
             raise MemoryError(f"no memory for an edge of {limits.flows} flows")
+        self._wire: Any = self._ffi.gc(made, self._lib.wire_free)  # not before: other threads read its counters
         self._count = self._lib.wire_count(self._wire)
         self._rows = self._lib.wire_rows(self._wire)
         size = limits.flows * _RECORD.size
@@ -140,10 +139,8 @@ class NativeForwarder(Mirror):
         return +dropped
 
     def close(self) -> None:
-        """Release the memory; the sockets stay open. What the counters say stays."""
-        self._count = self._ffi.new("wire_counters *", self._count[0])
+        """Let go of the sockets, which stay open. What the counters say stays."""
         self._records.release()
-        self._lib.wire_free(self._wire)
 
     def opened(self, flow: Flow) -> None:
         """Take a new flow."""
