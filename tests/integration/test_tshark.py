@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import socket
@@ -13,15 +11,18 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from relay.caller import EVERYDAY, FleetConfig, run_fleet
 from relay.encap import DOWN_BYTES
 from sidetone.settings import Settings
 from tests.integration.role_tools import packets, ready, role
-from tests.integration.stack_tools import command, settings_in
+from tests.integration.stack_tools import settings_in
+from voice.netem import PROFILES
 
 CLOCK_RATE = 48_000
 RTCP_TYPES = range(64, 96)  # RFC 5761, section 4: RTCP read as RTP
@@ -168,25 +169,18 @@ def stated(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def called(settings: Settings, region: str, network: str) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        [
-            *command("call", "--calls", str(CALLS), "--seconds", str(SECONDS), "--json"),
-            *("--region", region, "--network", network),
-        ],
-        env={**os.environ, **settings.as_environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report: list[dict[str, Any]] = json.loads(done.stdout)["calls"]
-    assert not any(one["error"] for one in report), report
-    return report
+async def called(settings: Settings, region: str, network: str) -> None:
+    url = f"http://{settings.signalling_host}:{settings.signalling_port}"
+    config = FleetConfig(url, CALLS, [(region, network)], seconds=SECONDS, scripts=EVERYDAY)
+    report = await run_fleet(config)
+    assert not any(one.error for one in report.calls), report
 
 
 @pytest.mark.parametrize("network", ["hotel-wifi", "lte-edge"])
-async def test_facts_equal_what_tshark_sees(network: str, tmp_path: Path) -> None:
+async def test_facts_equal_what_tshark_sees(network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = PROFILES[network]
+    worse = replace(plain.up, reorder=0.02, reorder_ms=45.0, duplicate=0.02)  # so that every call shows some of each
+    monkeypatch.setitem(PROFILES, network, replace(plain, up=worse))
     settings = settings_in(tmp_path)
     edge = settings.edges[0]
     settings.ufrag_key_bytes()
@@ -196,7 +190,7 @@ async def test_facts_equal_what_tshark_sees(network: str, tmp_path: Path) -> Non
         process = roles.enter_context(role(settings, "edge", edge.name))
         await ready(settings, transceiver, process)
         with capturing(edge.port, edge.internal_port, file):
-            called(settings, edge.region, network)
+            await called(settings, edge.region, network)
             roles.close()  # for a moment the transceiver still speaks to callers that are gone; that is captured too
     facts = await packets(settings.log_file)
     seen = {"edge_up": read(file, edge.port, "dst"), "edge_down": read_inside(file, edge.internal_port)}
@@ -217,4 +211,5 @@ async def test_facts_equal_what_tshark_sees(network: str, tmp_path: Path) -> Non
             theirs_ms, ours_ms = theirs.pop("jitter_ms"), ours.pop("jitter_ms")
             assert ours == theirs
             assert ours_ms == pytest.approx(theirs_ms, rel=0.01, abs=STEPS_MS)
-    assert sum(row["newly_lost"] for row in facts["edge_up"]) > 0, "the network lost nothing: this showed nothing"
+    for what in ("newly_lost", "duplicate", "reordered"):
+        assert sum(row[what] for row in facts["edge_up"]) > 0, f"nothing was {what}: this showed nothing"
