@@ -151,8 +151,11 @@ class Answer:
                 item = event["item"]
                 if item.get("type") == "function_call" and len(self._names) < CALLS_MAX:
                     self._names[str(item.get("call_id"))] = str(item.get("name"))
+                elif item.get("type") == "mcp_call":
+                    self._call(str(item["id"]), str(item.get("name")))
                 elif item.get("type") == "message":
                     self._item(str(item["id"]))
+                    self.waits = self.waits and bool(self._calls)  # else it has its results, and goes on by itself
                 self._put(FirstToken())
             case "response.output_audio.delta":
                 self._audio(event)
@@ -164,7 +167,7 @@ class Answer:
                 self._done(event["response"])
 
     def tool_answered(self, call_id: str) -> None:
-        """Learn that the application sent a tool's result."""
+        """Learn that a tool's result is there: the application's, or that of a remote one (MCP), named by its item."""
         name = self._calls.pop(call_id, None)
         if name is not None:
             self._put(ToolEnded(name))
@@ -207,8 +210,10 @@ class Answer:
 
     def _called(self, event: dict[str, Any]) -> None:
         call_id = str(event["call_id"])
+        self._call(call_id, str(event.get("name") or self._names.get(call_id, "tool")))
+
+    def _call(self, call_id: str, name: str) -> None:
         if len(self._calls) < CALLS_MAX:
-            name = str(event.get("name") or self._names.get(call_id, "tool"))
             self._calls[call_id] = name
             self._put(ToolStarted(name))
             self.waits = True

@@ -49,6 +49,8 @@ NOT_ACTIVE: Final = "response_cancel_not_active"
 OURS: Final = "sidetone_"
 """How the ids of the events begin that are ours and not the application's."""
 
+_REMOTE_DONE: Final = ("response.mcp_call.completed", "response.mcp_call.failed")
+
 _log = structlog.get_logger(__name__)
 
 
@@ -241,8 +243,11 @@ class OpenAIRealtimeModel(Model):
     def _response_event(self, kind: str, event: dict[str, Any]) -> None:
         if kind == "response.created":
             return self._created(event["response"])
-        response_id = event["response"]["id"] if kind == "response.done" else event["response_id"]
-        answer = next((one for one in self._answers.values() if one.response_id == response_id), None)
+        if kind in _REMOTE_DONE and self._answer is not None:
+            self._answer.tool_answered(str(event["item_id"]))
+        # The events of a remote tool's call do not say of which response it is.
+        response_id = event["response"]["id"] if kind == "response.done" else event.get("response_id")
+        answer = next((one for one in self._answers.values() if response_id and one.response_id == response_id), None)
         if answer is not None:
             answer.take(kind, event)
         if kind == "response.done":

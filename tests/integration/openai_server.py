@@ -65,6 +65,7 @@ class RealtimeServer:
         self.faults = Faults()
         self.answer_ms = 2_000
         self.tools: list[str] = []
+        self.remote: list[str] = []  # tools of a remote server, which it calls itself once the response is done
         self.partials: list[str] = []  # what is transcribed while the user speaks, one with each 200 ms of voice
         self.keys: list[str | None] = []
         self.connections: list[Connection] = []
@@ -269,9 +270,21 @@ class Connection:
             return await self.stop("failed", status_details={"type": "failed", "error": error}, cancel=False)
         if self.server.tools:
             await self.call(response_id, self.server.tools.pop(0))
+        elif self.server.remote:
+            return await self.call_remote(response_id, self.server.remote.pop(0))
         else:
             await self.speak(response_id)
         return await self.stop("completed", cancel=False)
+
+    async def call_remote(self, response_id: str, name: str) -> None:
+        where = {"response_id": response_id, "output_index": 0}
+        item = {"id": self.id("mcp"), "type": "mcp_call", "name": name, "server_label": "shop", "arguments": ""}
+        await self.tell("response.output_item.added", **where, item=item)
+        await self.tell("response.mcp_call_arguments.done", **where, item_id=item["id"], arguments="{}")
+        await self.tell("response.output_item.done", **where, item={**item, "arguments": "{}"})
+        await self.stop("completed", cancel=False)
+        for step in ("in_progress", "completed"):
+            await self.tell(f"response.mcp_call.{step}", item_id=item["id"], output_index=0)
 
     async def call(self, response_id: str, name: str) -> None:
         where = {"response_id": response_id, "output_index": 0}

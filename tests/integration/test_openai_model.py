@@ -201,6 +201,29 @@ async def test_tool_is_the_applications_and_its_answer_belongs_to_the_turn() -> 
         assert told.asked_to_speak == 0
 
 
+async def test_tool_of_a_remote_server_is_told_and_its_answer_belongs_to_the_turn() -> None:
+    async with realtime_server() as server, model_of(server) as (model, told):
+        server.remote = ["opening_hours"]
+        ask(model)
+        outputs: list[ModelOutput] = []
+        async for output in model.respond(1):
+            outputs.append(output)
+            if isinstance(
+                output, ToolEnded
+            ):  # the application has learnt of it, and asks for what the model makes of it
+                assert told.kinds()[-1] == "response.mcp_call.completed"
+                model.client_event({"type": "response.create"})
+        await model.aclose()
+        assert [kind for kind in told.kinds() if "mcp_call." in kind] == [
+            "response.mcp_call.in_progress",
+            "response.mcp_call.completed",
+        ]
+        tools = [one for one in outputs if isinstance(one, ToolStarted | ToolEnded)]
+        assert tools == [ToolStarted("opening_hours"), ToolEnded("opening_hours")]
+        assert audio(outputs).size > 48 * 1_900
+        assert (told.asked_to_speak, model.counts["malformed"]) == (0, 0)
+
+
 @pytest.mark.parametrize("idle", [True, False])
 async def test_response_that_the_application_asks_for_is_spoken_if_nobody_else_speaks(idle: bool) -> None:
     async with realtime_server() as server, model_of(server) as (model, told):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -98,3 +99,16 @@ def test_cut_keeps_exactly_what_was_heard(tenths: list[int], heard_ms: float) ->
     kept = sum(lengths.values())
     assert min(heard_ms, 10 * sum(tenths)) - 1 <= kept <= heard_ms
     assert answer.cut(heard_ms) == []
+
+
+async def test_answer_that_goes_on_after_a_remote_tool_waits_for_nobody() -> None:
+    answer = Answer("sidetone_1", 1)
+    answer.begin("resp_1")
+    answer.take("response.output_item.added", {"item": {"type": "mcp_call", "id": "mcp_1", "name": "hours"}})
+    answer.tool_answered("mcp_1")
+    answer.take("response.output_item.added", {"item": {"type": "message", "id": "item_1"}})
+    answer.take("response.output_audio.delta", audio_event("item_1", 100))
+    answer.take("response.done", {"response": {"status": "completed"}})
+    async with asyncio.timeout(1):
+        kinds = [type(output).__name__ async for output in answer.outputs()]
+    assert kinds == ["ToolStarted", "FirstToken", "ToolEnded", "FirstToken", "Audio", "Audio"]
