@@ -49,6 +49,8 @@ NOT_ACTIVE: Final = "response_cancel_not_active"
 OURS: Final = "sidetone_"
 """How the ids of the events begin that are ours and not the application's."""
 
+COMMIT: Final = f"{OURS}commit"
+
 _REMOTE_DONE: Final = ("response.mcp_call.completed", "response.mcp_call.failed")
 
 _log = structlog.get_logger(__name__)
@@ -56,11 +58,22 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Heard:
-    """What of the user's voice goes to the server when we decide on turns."""
+    """What of the user's voice went to the server, or waits to, and is in no item of the conversation yet.
+
+    Attributes:
+        lead: the last frames that were not sent.
+        quiet: frames since speech.
+        uncommitted_ms: how much was sent.
+        speech: whether there was speech in it.
+        commits: that we asked for and the server has not confirmed.
+
+    """
 
     lead: deque[Pcm] = field(default_factory=lambda: deque(maxlen=LEAD_FRAMES))
     quiet: int = TAIL_FRAMES
     uncommitted_ms: int = 0
+    speech: bool = False
+    commits: int = 0
 
 
 class OpenAIRealtimeModel(Model):
@@ -104,9 +117,10 @@ class OpenAIRealtimeModel(Model):
         if self._link.state == "idle":
             self._link.start()
         half = self._halver(pcm)
+        voice = self._voice
+        voice.speech |= speech
         if not self._own:
             return self._append(half)
-        voice = self._voice
         voice.quiet = 0 if speech else voice.quiet + 1
         if voice.quiet > TAIL_FRAMES:
             return voice.lead.append(half)
@@ -120,12 +134,26 @@ class OpenAIRealtimeModel(Model):
         self._link.send({"type": APPEND, "audio": audio})
 
     def _commit(self) -> None:
-        missing_ms = COMMIT_MS_MIN - self._voice.uncommitted_ms
+        """Make an item of what the user said, without which an answer would not be one to it."""
+        voice = self._voice
+        missing_ms = COMMIT_MS_MIN - voice.uncommitted_ms
         if missing_ms > 0:
             self._append(np.zeros(24 * missing_ms, np.int16))
-        self._link.send({"type": "input_audio_buffer.commit"})
-        self._voice.uncommitted_ms = 0
-        self._voice.quiet = TAIL_FRAMES
+        self._link.send({"type": "input_audio_buffer.commit", "event_id": COMMIT})
+        self._committed()
+        voice.commits += 1
+        voice.quiet = TAIL_FRAMES
+
+    def _committed(self) -> None:
+        self._voice.uncommitted_ms, self._voice.speech = 0, False
+
+    def _confirmed(self) -> None:
+        """Learn that the server has made an item: because we asked, or because its own detector says so."""
+        if self._voice.commits:
+            self._voice.commits -= 1
+        elif not self._own:
+            self._committed()
+            self.listener.user_turn_ended(self._detector)
 
     # Answers.
 
@@ -135,7 +163,7 @@ class OpenAIRealtimeModel(Model):
         asked = answer is None
         if answer is None:
             answer = self._new_answer(turn_id)
-            if self._own:
+            if self._own or self._voice.speech:  # else the server's detector was first
                 self._commit()
         answer.turn_id = turn_id
         self._answer = answer
@@ -205,6 +233,7 @@ class OpenAIRealtimeModel(Model):
             self._active.clear()
             self._free.set()
             self._voice.uncommitted_ms = FRAME_MS * self._link.waiting(APPEND)
+            self._voice.commits = self._link.waiting("input_audio_buffer.commit")
             # A new session knows nothing of what was said; the API has no way to take one up again.
             self.listener.note("reconnected", context="lost")
         return [{"type": "session.update", "session": self._session}]
@@ -225,8 +254,8 @@ class OpenAIRealtimeModel(Model):
             self._response_event(kind, event)
         elif kind.startswith("conversation.item.input_audio_transcription."):
             self._transcribed(kind, event)
-        elif kind == "input_audio_buffer.committed" and not self._own:
-            self.listener.user_turn_ended(self._detector)
+        elif kind == "input_audio_buffer.committed":
+            self._confirmed()
         elif kind == "rate_limits.updated":
             self._limited(event)
         elif kind == "error":
@@ -298,6 +327,8 @@ class OpenAIRealtimeModel(Model):
         code, message = error.get("code"), str(error.get("message"))[:500]
         if code == NOT_ACTIVE and error.get("event_id") == f"{OURS}cancel":
             return  # it was done in the very moment that we cancelled it
+        if error.get("event_id") == COMMIT:  # most likely the server's detector was first after all
+            self._voice.commits = max(0, self._voice.commits - 1)
         self.counts["errors"] += 1
         _log.warning("the voice model reports an error", code=code, message=message)
         answer = self._answers.get(str(error.get("event_id")))

@@ -162,6 +162,7 @@ class Connection:
                 if self.uncommitted_ms < 100:
                     await self.error("input_audio_buffer_commit_empty", event)
                 else:
+                    self.speech = None
                     await self.commit(self.spoken or self.id("item"))
             case "response.create":
                 await self.create(event)

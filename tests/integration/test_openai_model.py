@@ -72,9 +72,9 @@ async def until(done: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def model_of(
-    server: RealtimeServer, key: str = KEY, **settings: Any
+    server: RealtimeServer, key: str = KEY, wishes: dict[str, Any] | None = None, **settings: Any
 ) -> AsyncIterator[tuple[OpenAIRealtimeModel, Listener]]:
-    model = OpenAIRealtimeModel(OpenAIConfig(url=server.url, **settings), key, settings.pop("wishes", None))
+    model = OpenAIRealtimeModel(OpenAIConfig(url=server.url, **settings), key, wishes)
     listener = Listener()
     model.attach(listener)
     try:
@@ -145,6 +145,19 @@ async def test_servers_own_detection_says_when_a_turn_is_over(detection: str) ->
         assert "input_audio_buffer.speech_started" in told.kinds()
     assert told.partials[:2] == [("when do ", False), ("when do you open", False)]
     assert told.partials[-1] == ("when do you open", True)
+
+
+@pytest.mark.parametrize("detection", ["server_vad", "semantic_vad"])
+async def test_turn_that_we_end_before_the_servers_detector_does_has_the_users_words(detection: str) -> None:
+    wishes = {"audio": {"input": {"turn_detection": {"type": detection, "silence_duration_ms": 5_000}}}}
+    async with realtime_server() as server, model_of(server, wishes=wishes, turn_detection=detection) as (model, told):
+        for turn_id in (1, 2):
+            ask(model)
+            await answer(model, turn_id)
+            kinds = [event["type"] for event in server.received if event["type"] != "input_audio_buffer.append"]
+            assert kinds[1:] == ["input_audio_buffer.commit", "response.create"] * turn_id
+        assert told.ended == []  # it was not the server that said so
+        assert not [event for event in server.sent if event["type"] == "error"]
 
 
 async def test_interruption_takes_back_what_was_not_heard() -> None:
