@@ -222,9 +222,12 @@ class OpenAIRealtimeModel(Model):
         for answer in reversed(self._answers.values()):
             if answer.turn_id == turn_id:
                 self._drop(answer)
-                for event in answer.cut(heard_ms):
-                    self._link.send(event)
+                self._cut(answer, heard_ms)
                 return
+
+    def _cut(self, answer: Answer, heard_ms: float) -> None:
+        for event in answer.cut(heard_ms):
+            self._link.send({**event, "event_id": f"{OURS}cut"})
 
     # What the server says.
 
@@ -284,8 +287,7 @@ class OpenAIRealtimeModel(Model):
             if not self._active:
                 self._free.set()
             if answer is not None and answer.heard_ms is not None:
-                for late in answer.cut(answer.heard_ms):  # items that came after the cut
-                    self._link.send(late)
+                self._cut(answer, answer.heard_ms)  # items that came after it
         return None
 
     def _created(self, response: dict[str, Any]) -> None:

@@ -178,6 +178,19 @@ async def test_interruption_takes_back_what_was_not_heard() -> None:
         assert errors <= {"response_cancel_not_active"}  # the answer was complete in the moment that it was cancelled
 
 
+async def test_application_is_not_told_of_errors_about_what_it_did_not_do() -> None:
+    async with realtime_server() as server, model_of(server) as (model, told):
+        ask(model)
+        await answer(model)
+        server.connections[0].items.clear()  # the server forgets what it said
+        model.interrupted(1, 740.0)
+        model.client_event({"type": "conversation.item.retrieve", "item_id": "no such item", "event_id": "mine"})
+        await until(lambda: "error" in told.kinds())
+        errors = [event["error"] for event in server.sent if event["type"] == "error"]
+        assert [error["code"] for error in errors] == ["invalid_value", "unknown_event_type"]
+        assert [event["error"]["event_id"] for event in told.events if event["type"] == "error"] == ["mine"]
+
+
 async def test_answer_that_nobody_heard_is_taken_out_of_the_conversation() -> None:
     async with realtime_server() as server, model_of(server) as (model, _):
         server.faults.think_s = 0.2
