@@ -201,7 +201,7 @@ class Link:
             if not isinstance(event, dict) or not isinstance(event.get("type"), str):
                 raise TypeError("not an event")  # noqa: TRY301 - counted with the others
             self._on_event(event)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             self.counts["malformed"] += 1
 
     async def _become(self, state: State, problem: str | None) -> None:

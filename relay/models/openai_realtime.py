@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping
@@ -322,8 +323,11 @@ class OpenAIRealtimeModel(Model):
     def _limited(self, event: dict[str, Any]) -> None:
         for limit in event["rate_limits"]:
             if limit.get("remaining") == 0 and limit.get("name") == "requests":
+                reset_s = float(limit.get("reset_seconds") or 0)
+                if not 0 <= reset_s < math.inf:
+                    raise ValueError("a limit that resets at no time")
                 self.counts["rate_limited"] += 1
-                self._not_before_s = time.monotonic() + float(limit.get("reset_seconds") or 0)
+                self._not_before_s = time.monotonic() + reset_s
 
     def _problem(self, error: dict[str, Any]) -> None:
         code, message = error.get("code"), str(error.get("message"))[:500]

@@ -145,6 +145,9 @@ class Connection:
                 for junk in ("{", "[1]", '{"type": 5}', '{"type": "response.created"}', b"\0\xff"):
                     await self.socket.send(junk)
                 await self.socket.send('{"type":"response.output_audio.delta","response_id":"x","delta":"!"}')
+                for seconds in ("1e999", "1" + "0" * 400, "-1e999"):
+                    limit = f'{{"name":"requests","remaining":0,"reset_seconds":{seconds}}}'
+                    await self.socket.send(f'{{"type":"rate_limits.updated","rate_limits":[{limit}]}}')
 
     async def error(self, code: str, given: dict[str, Any]) -> None:
         error = {"type": "invalid_request_error", "code": code, "message": f"it is {code}", "param": None}

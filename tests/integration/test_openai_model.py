@@ -313,10 +313,12 @@ async def test_rate_limits_are_waited_for_or_named() -> None:
 async def test_malformed_events_are_counted_and_ignored() -> None:
     async with realtime_server() as server, model_of(server) as (model, _):
         server.faults.junk = True
-        ask(model)
-        assert audio(await answer(model)).size > 48 * 1_900
+        for turn_id in (1, 2):
+            ask(model)
+            assert audio(await answer(model, turn_id)).size > 48 * 1_900
         await model.aclose()
         assert model.counts["malformed"] > 20
+        assert (model.counts["lost"], model.counts["rate_limited"]) == (0, 0)
 
 
 async def test_failures_of_the_server_are_errors_in_words() -> None:
