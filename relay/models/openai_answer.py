@@ -159,6 +159,8 @@ class Answer:
                 self._put(FirstToken())
             case "response.output_audio.delta":
                 self._audio(event)
+            case "response.output_text.delta" | "response.function_call_arguments.delta":
+                self._put(FirstToken())  # not heard, but the model is at it
             case "response.output_audio_transcript.delta":
                 self._put(Transcript(str(event["delta"])))
             case "response.function_call_arguments.done":
@@ -222,6 +224,9 @@ class Answer:
         if response.get("status") == "failed":
             error = (response.get("status_details") or {}).get("error") or {}
             self.fail(f"the model failed: {error.get('message') or error.get('code') or 'it does not say why'}")
+        elif response.get("status") == "incomplete":
+            reason = (response.get("status_details") or {}).get("reason") or "it does not say why"
+            self.fail(f"the model broke off its answer: {reason}")
         elif self.waits and response.get("status") == "completed":
             self.response_id = None  # the application answers the tool call, then asks for more
         else:

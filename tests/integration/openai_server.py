@@ -44,6 +44,7 @@ class Faults:
         cut_after: audio events after which the connection is cut, once.
         junk: whether every event is followed by things that are none.
         fail: what the next response fails with.
+        incomplete: why the next response breaks off at its end.
         busy: error responses to the next requests for a response.
         exhausted_s: the next response uses the rate limit up for so long.
 
@@ -54,6 +55,7 @@ class Faults:
     cut_after: int | None = None
     junk: bool = False
     fail: str | None = None
+    incomplete: str | None = None
     busy: int = 0
     exhausted_s: float | None = None
 
@@ -278,6 +280,9 @@ class Connection:
             return await self.call_remote(response_id, self.server.remote.pop(0))
         else:
             await self.speak(response_id)
+        if faults.incomplete is not None:
+            details, faults.incomplete = {"type": "incomplete", "reason": faults.incomplete}, None
+            return await self.stop("incomplete", status_details=details, cancel=False)
         return await self.stop("completed", cancel=False)
 
     async def call_remote(self, response_id: str, name: str) -> None:

@@ -24,6 +24,7 @@ from relay.models import (
     ToolEnded,
     ToolStarted,
     Transcript,
+    openai_answer,
 )
 from relay.models.openai_realtime import OpenAIRealtimeModel
 from tests.integration.openai_server import RealtimeServer, realtime_server
@@ -330,6 +331,38 @@ async def test_failures_of_the_server_are_errors_in_words() -> None:
             await answer(model)
         ask(model)
         assert audio(await answer(model, 2)).size > 48 * 1_900
+
+
+@pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
+async def test_answer_that_the_server_breaks_off_is_an_error_after_what_was_said(reason: str) -> None:
+    async with realtime_server() as server, model_of(server) as (model, _):
+        server.faults.incomplete = reason
+        ask(model)
+        outputs: list[ModelOutput] = []
+
+        async def listen() -> None:
+            async for output in model.respond(1):
+                outputs.append(output)  # noqa: PERF401 - it ends in an error
+
+        with pytest.raises(ModelError, match=reason):
+            await listen()
+        assert audio(outputs).size >= 48 * 1_990
+        ask(model)
+        assert audio(await answer(model, 2)).size > 48 * 1_900
+
+
+async def test_server_that_is_too_slow_costs_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_answer, "FIRST_S", 0.3)
+    async with realtime_server() as server, model_of(server) as (model, _):
+        server.faults.think_s = 20.0
+        ask(model)
+        with pytest.raises(ModelError, match="said nothing"):
+            await answer(model)
+        await until(lambda: bool(server.of("response.cancel")))
+        server.faults.think_s = 0.0
+        ask(model)
+        assert audio(await answer(model, 2)).size > 48 * 1_900
+        assert len(server.connections) == 1
 
 
 async def test_key_that_is_refused_is_said_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:

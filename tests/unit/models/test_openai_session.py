@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.models import openai_answer
 from relay.models.openai_answer import RATE, Answer
 from relay.models.openai_link import Endpoint
 from relay.models.openai_session import OpenAIConfig, merged, sanitised, session_of
@@ -112,3 +113,19 @@ async def test_answer_that_goes_on_after_a_remote_tool_waits_for_nobody() -> Non
     async with asyncio.timeout(1):
         kinds = [type(output).__name__ async for output in answer.outputs()]
     assert kinds == ["ToolStarted", "FirstToken", "ToolEnded", "FirstToken", "Audio", "Audio"]
+
+
+async def test_model_that_writes_for_long_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_answer, "FIRST_S", 0.2)
+    answer = Answer("sidetone_1", 1)
+    answer.begin("resp_1")
+
+    async def write() -> None:
+        for kind in ["response.output_text.delta", "response.function_call_arguments.delta"] * 4:
+            await asyncio.sleep(0.05)
+            answer.take(kind, {"delta": "word"})
+        answer.take("response.done", {"response": {"status": "completed"}})
+
+    writing = asyncio.create_task(write())
+    assert len([output async for output in answer.outputs()]) == 8
+    await writing
