@@ -245,6 +245,8 @@ class Conversation:
         self._apply(outputs)
 
     def _request(self, turn_id: int, *, speculative: bool) -> None:
+        if self._reply is not None:  # it was to be said unasked, and the user spoke instead
+            self._model.interrupted(self._reply.turn_id, self._reply.played_ms)
         self._drop_reply()
         self._playing = not speculative
         if speculative:

@@ -69,6 +69,7 @@ class Story:
             case "endpoint_revoked":
                 self.end("cancelled", reason="turn_detected")
             case "response_requested":
+                self.end("cancelled", reason="turn_detected")  # one that came of itself, and the user spoke instead
                 self._begin()
             case "agent_audio_started":
                 self._audible()

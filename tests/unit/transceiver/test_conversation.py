@@ -172,3 +172,48 @@ async def test_answer_that_the_client_stops_unheard_is_over_for_it() -> None:
     created = [event["response"]["id"] for event in call.told if event["type"] == "response.created"]
     assert len(set(created)) == 2
     await call.conversation.aclose()
+
+
+class Greeter(Talker):
+    """Thinks before it speaks, and keeps what it is told of interruptions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = asyncio.Event()
+        self.cut: list[tuple[int, float]] = []
+
+    async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
+        await self.ready.wait()
+        async for output in super().respond(turn_id):
+            yield output
+
+    def interrupted(self, turn_id: int, heard_ms: float) -> None:
+        self.cut.append((turn_id, heard_ms))
+
+
+async def test_greeting_that_the_user_does_not_wait_for_is_told_to_the_model_as_unheard() -> None:
+    model = Greeter()
+    call = Call(model)
+    assert call.conversation.speak()
+    await call.asked()
+    await call.until(State.RESPONDING)
+    assert model.cut == [(0, 0.0)]
+    told = [event["response"] for event in call.told if event["type"] in ("response.created", "response.done")]
+    assert [response["status"] for response in told] == ["in_progress", "cancelled", "in_progress"]
+    assert told[0]["id"] == told[1]["id"] != told[2]["id"]
+    await call.conversation.aclose()
+
+
+async def test_greeting_that_begins_over_the_user_is_told_to_the_model_as_cut_off() -> None:
+    model = Greeter()
+    call = Call(model)
+    assert call.conversation.speak()
+    await call.asked()
+    model.ready.set()
+    for _ in range(60):
+        await call.tick(speech=True)
+    await call.until(State.RESPONDING)
+    ((turn_id, heard_ms),) = model.cut
+    assert turn_id == 0
+    assert 0 < heard_ms < 1_000
+    await call.conversation.aclose()
