@@ -13,7 +13,8 @@ from relay.transceiver.offer import AUDIO_LEVEL_URI, Offer, Section
 from voice import twcc
 
 SCTP_PORT: Final = 5_000
-MESSAGE_BYTES_MAX: Final = 65_536
+MESSAGE_BYTES_MAX: Final = 262_144
+"""As much as `oai-events` reads; browsers close a channel on which they are given more to send."""
 OPUS_PARAMETERS: Final = "minptime=20;useinbandfec=1;stereo=0;usedtx=0"
 """What we ask of the client's encoder (RFC 7587, section 6.1): redundancy, mono, and no gaps, so that a packet that is
 missing was lost."""

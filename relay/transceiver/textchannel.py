@@ -86,7 +86,7 @@ class TextChannel(ABC):
             return
         try:
             channel.send(text)
-        except (InvalidStateError, ConnectionError):
+        except (InvalidStateError, ConnectionError, ValueError):  # the last: larger than the client said it takes
             self._counters.messages["not_sent"] += 1
 
     def _allowed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,6 +154,36 @@ async def test_client_events_are_obeyed_or_refused(tmp_path: Path) -> None:
             "response_cancel_not_active",
             "unknown_event_type",
         ]
+        await application.close()
+
+
+async def test_client_that_takes_small_messages_only_gets_those_and_its_call_goes_on(tmp_path: Path) -> None:
+    application = Application()
+    async with world(tmp_path, model=SCRIPTED) as made, http(made, **bearer(TOKEN)) as api:
+        offer = re.sub(r"a=max-message-size:\d+", "a=max-message-size:300", await application.offer())
+        answer = await api.post(CALLS, content=offer, headers=SDP)
+        await application.accept(answer.text)
+        await application.connected()
+        await application.microphone.say(question(), "normal")
+        await application.heard_of("output_audio_buffer.started")
+        await until(application.hears_voice)
+        application.tell("session.update", session={"type": "realtime"})
+        application.tell("no.such.event", event_id="mine")
+        await application.heard_of("error")
+        assert made.transceiver.sessions == 1
+        assert "session.created" not in application.kinds()
+        assert made.transceiver.counters.messages["not_sent"] >= 2
+        await application.close()
+
+
+async def test_event_as_large_as_browsers_send_is_taken(tmp_path: Path) -> None:
+    application = Application()
+    async with world(tmp_path, model=SCRIPTED) as made, http(made, **bearer(TOKEN)) as api:
+        answer = await application.join(api)
+        (line,) = [line for line in answer.text.splitlines() if line.startswith("a=max-message-size:")]
+        assert int(line.partition(":")[2]) == 256 * 1024
+        application.tell("conversation.item.delete", item_id="item_1", padding="x" * 250_000)
+        await application.heard_of("conversation.item.deleted")
         await application.close()
 
 
