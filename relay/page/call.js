@@ -7,6 +7,8 @@ const REPORT_EVERY = 5; // samples
 const LISTEN_MS = 20;
 const METER_SAMPLES = 2048; // 43 ms at 48 kHz: two looks overlap, so that a late timer misses nothing
 const BLOCK = 128; // samples, 2.7 ms: how exactly a beginning or an end of speech is known
+const ANSWER_GAP_MS = 700; // longer than the pause between two sentences of one answer
+const SENTENCE_GAP_MS = 200;
 const PING_MS = 2000;
 const FIRST_PINGS_MS = [0, 200, 400, 600, 800];
 const PONGS_KEPT = 64;
@@ -131,24 +133,34 @@ export class Call extends EventTarget {
     if (this.channel.readyState === "open") this.channel.send(JSON.stringify(message));
   }
 
-  // What the listener hears: the two levels, and when an answer became audible here.
+  // What the listener hears: the two levels, and when an answer became audible here. That it is one is learnt over the
+  // data channel, which may be later than the voice: its beginning is kept until then.
   listen() {
     const now = performance.now();
     const user = this.userLevel?.() ?? SILENT;
     const agent = this.agentLevel?.() ?? SILENT;
     if (user.last !== undefined) this.spokeAt = now - user.last;
     if (agent.first !== undefined) {
-      if (this.answering && this.heard !== this.answering) this.playout(now - agent.first);
+      const from = now - agent.first;
+      if (this.voice === undefined || this.isNew(from)) this.voice = { from, spokeAt: this.spokeAt };
+      this.voice.until = now - agent.last;
+      if (this.answering && this.heard !== this.answering) this.playout(this.voice);
     }
     this.say("levels", { user: user.level, agent: agent.level });
   }
 
-  playout(now) {
+  // An answer is over after a long silence, or after a shorter one in which the user has spoken.
+  isNew(from) {
+    const silent = from - this.voice.until;
+    return silent > ANSWER_GAP_MS || (silent > SENTENCE_GAP_MS && this.spokeAt > this.voice.until);
+  }
+
+  playout({ from, spokeAt }) {
     this.heard = this.answering;
     const values = { turn: this.heard, ...this.clock };
-    if (this.spokeAt !== undefined && now > this.spokeAt) values.heard_delay_ms = now - this.spokeAt;
+    if (spokeAt !== undefined && from > spokeAt) values.heard_delay_ms = from - spokeAt;
     if (this.bufferMs !== undefined) values.playout_delay_ms = this.bufferMs;
-    this.tell({ type: "sidetone.playout", client_ns: nowNs(now), kind: "playout", values });
+    this.tell({ type: "sidetone.playout", client_ns: nowNs(from), kind: "playout", values });
   }
 
   async sample() {
