@@ -85,8 +85,8 @@ def _imported(name: str) -> VoiceModel:
     module, _, of = name.partition(":")
     try:
         made: VoiceModel = getattr(import_module(module), of)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ModelError(f"the voice model {name} cannot be made: {error}") from error
+    except Exception as error:  # a model is foreign code, and may want what is not there
+        raise ModelError(f"the voice model {name} cannot be made: {type(error).__name__}: {error}") from error
     return made
 
 

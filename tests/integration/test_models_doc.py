@@ -42,3 +42,10 @@ async def test_example_answers_a_call(tmp_path: Path, whistle: str) -> None:
 def test_class_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(ModelError, match=name):
         create(ModelConfig(name), 0)
+
+
+def test_class_that_wants_what_is_not_there_is_named(tmp_path: Path) -> None:
+    code = "import os\nclass Keyed:\n    def __init__(self): self.key = os.environ['NO_SUCH_KEY']\n"
+    (tmp_path / "keyed.py").write_text(code)
+    with pytest.raises(ModelError, match=r"keyed:Keyed cannot be made: KeyError: 'NO_SUCH_KEY'"):
+        create(ModelConfig("keyed:Keyed"), 0)
