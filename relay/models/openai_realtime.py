@@ -51,6 +51,7 @@ OURS: Final = "sidetone_"
 """How the ids of the events begin that are ours and not the application's."""
 
 COMMIT: Final = f"{OURS}commit"
+SESSION: Final = f"{OURS}session"
 
 _REMOTE_DONE: Final = ("response.mcp_call.completed", "response.mcp_call.failed")
 
@@ -96,6 +97,7 @@ class OpenAIRealtimeModel(Model):
         buffer = ("input_audio_buffer.committed", "input_audio_buffer.cleared") if self._own else ("input_audio_",)
         self.own_events = (*told, *buffer)
         self.counts: Counter[str] = Counter()
+        self._settings = session_of(config, {})
         self._session = session_of(config, wishes or {})
         self._link = Link(Endpoint(config.full_url, key), self._opened, self._received, self._lost)
         self._halver = Halver()
@@ -240,7 +242,10 @@ class OpenAIRealtimeModel(Model):
             self._voice.commits = self._link.waiting("input_audio_buffer.commit")
             # A new session knows nothing of what was said; the API has no way to take one up again.
             self.listener.note("reconnected", context="lost")
-        return [{"type": "session.update", "session": self._session}]
+        return [self._session_update()]
+
+    def _session_update(self) -> Event:
+        return {"type": "session.update", "event_id": SESSION, "session": self._session}
 
     def _lost(self, problem: str) -> None:
         if self._answer is not None and (self._answer.asked or self._link.state == "failed"):
@@ -264,7 +269,8 @@ class OpenAIRealtimeModel(Model):
             self._limited(event)
         elif kind == "error":
             self._problem(event["error"])
-            if str(event["error"].get("event_id")).startswith(OURS):
+            cause = str(event["error"].get("event_id"))
+            if cause.startswith(OURS) and cause != SESSION:
                 return  # not the application's
         elif kind == "session.created":
             if self._greeted:
@@ -337,6 +343,11 @@ class OpenAIRealtimeModel(Model):
             self._voice.commits = max(0, self._voice.commits - 1)
         self.counts["errors"] += 1
         _log.warning("the voice model reports an error", code=code, message=message)
+        if error.get("event_id") == SESSION:
+            self.listener.note("session_refused", problem=message)
+            if self._session != self._settings:  # better without what the application wishes than without what is ours
+                self._session = self._settings
+                self._link.send(self._session_update())
         answer = self._answers.get(str(error.get("event_id")))
         if answer is not None:
             answer.refuse(None if code == BUSY else message)

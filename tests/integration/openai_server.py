@@ -157,6 +157,8 @@ class Connection:
 
     async def take(self, event: dict[str, Any]) -> None:
         match event["type"]:
+            case "session.update" if "no such voice" in json.dumps(event):
+                await self.error("invalid_value", event)
             case "session.update":
                 for name, value in event["session"].items():
                     self.session[name] = value

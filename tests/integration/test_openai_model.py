@@ -279,6 +279,17 @@ async def test_applications_settings_reach_the_server_without_those_that_are_our
         assert server.of("session.update")[1] == {"type": "session.update", "session": asked, "event_id": "mine"}
 
 
+async def test_session_that_the_server_refuses_is_asked_for_without_the_applications_wishes() -> None:
+    wishes = {"audio": {"output": {"voice": "no such voice"}}}
+    async with realtime_server() as server, model_of(server, wishes=wishes, instructions="Be kind.") as (model, told):
+        ask(model)
+        assert audio(await answer(model)).size > 48 * 1_900
+        session = server.connections[0].session
+        assert (session["instructions"], session["audio"]["input"]["turn_detection"]) == ("Be kind.", None)
+        assert [event["error"]["code"] for event in told.events if event["type"] == "error"] == ["invalid_value"]
+        assert [what for what, _ in told.notes] == ["session_refused"]
+
+
 async def test_connection_that_is_cut_costs_an_answer_and_a_new_one_is_made() -> None:
     async with realtime_server() as server, model_of(server, instructions="Remember.") as (model, told):
         server.faults.cut_after = 3
