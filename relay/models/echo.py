@@ -35,6 +35,7 @@ class EchoModel(Model):
         self._lead: deque[Pcm] = deque(maxlen=LEAD_FRAMES)
         self._said: deque[Pcm] = deque(maxlen=int(KEEP_S * 1000 / FRAME_MS))
         self._since_speech: list[Pcm] = []
+        self._answered: list[Pcm] = []
 
     def hear(self, pcm: Pcm, *, speech: bool) -> None:
         """Keep the frame if it belongs to an utterance."""
@@ -50,6 +51,7 @@ class EchoModel(Model):
 
     async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Say the utterance again."""
+        self._answered = list(self._said)
         if not self._said:
             raise ModelError(f"turn {turn_id} holds no speech to repeat; the detector and the endpointer disagree")
         said = np.concatenate(self._said)
@@ -58,6 +60,16 @@ class EchoModel(Model):
         async for output in self._thinker.answer(said):
             yield output
 
+    def interrupted(self, turn_id: int, heard_ms: float) -> None:
+        """Take back an utterance of whose repetition nothing was heard: the user goes on with it."""
+        del turn_id
+        if not heard_ms:
+            said = [*self._answered, *self._said]
+            self._said.clear()
+            self._said.extend(said)
+        self._answered = []
+
     async def aclose(self) -> None:
         """Drop what was kept."""
         self._said.clear()
+        self._answered = []

@@ -44,6 +44,20 @@ async def test_echo_says_the_last_utterance_with_its_onset_and_without_the_silen
         await said(model.respond(2))
 
 
+@pytest.mark.parametrize(("heard_ms", "kept"), [(0.0, [100, 101, 102]), (20.0, [102])])
+async def test_echo_whose_answer_was_asked_for_too_early_says_the_whole(heard_ms: float, kept: list[int]) -> None:
+    model = EchoModel(np.random.default_rng(0))
+    for value in (100, 101):
+        model.hear(frame(value), speech=True)
+    await said(model.respond(1))
+    for _ in range(10):
+        model.hear(frame(0), speech=False)
+    model.interrupted(1, heard_ms)  # the user goes on
+    model.hear(frame(102), speech=True)
+    heard = (await said(model.respond(1)))[::FRAME_SAMPLES]
+    assert heard[heard > 0].tolist() == kept
+
+
 async def test_same_seed_same_conversation() -> None:
     async def conversation(seed: int) -> list[int]:
         model = create(ModelConfig("scripted", seed=seed, think_median_ms=0.0), session_seed=3)
