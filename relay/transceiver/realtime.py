@@ -76,8 +76,8 @@ class RealtimeEvents:
 
     def model_event(self, event: Event) -> None:
         """Hand on an event of the model's."""
-        response = event.get("response")
-        if event.get("type") == "response.created" and isinstance(response, dict) and response.get("conversation_id"):
+        response = event.get("response") if event.get("type") == "response.created" else None
+        if isinstance(response, dict) and response.get("conversation_id", "") is not None:  # else it is not heard
             self._story.adopt(str(response.get("id")))
         self._emit(event)
 

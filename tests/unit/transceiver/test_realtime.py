@@ -135,3 +135,14 @@ def test_any_order_of_facts_gives_valid_events(facts: list[tuple[str, int, str]]
     done = [event["response"]["id"] for event in told if event["type"] == "response.done"]
     assert done == responses[: len(done)]  # each is done once, in order
     assert len(done) >= len(responses) - 1
+
+
+def test_answer_of_a_server_that_names_no_conversation_is_the_one_that_is_heard() -> None:
+    told: list[Event] = []
+    events, _ = call(told)
+    events.model_event({"type": "response.created", "response": {"id": "resp_theirs"}})
+    events.turn(TurnEvent("agent_audio_started", "agent", 1, 0, audio_ms=0.0))
+    assert told[-1]["response_id"] == "resp_theirs"
+    events.model_event({"type": "response.created", "response": {"id": "resp_aside", "conversation_id": None}})
+    events.turn(TurnEvent("agent_audio_stopped", "agent", 1, 0, audio_ms=0.0, reason="completed"))
+    assert told[-1] == {**told[-1], "type": "output_audio_buffer.stopped", "response_id": "resp_theirs"}
