@@ -50,7 +50,7 @@ class Answer:
         key: names it in what we send.
         turn_id: the turn that it answers.
         response_id: of its present response.
-        asked: whether the server was asked for it.
+        asked: whether the server was asked for it, by whomever.
         over: whether nobody reads it any more.
         waits: whether a tool was called, so that another response belongs to it.
         heard_ms: how much of it was heard, if it was interrupted.

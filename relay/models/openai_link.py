@@ -197,12 +197,18 @@ class Link:
 
     def _received(self, message: str | bytes) -> None:
         try:
-            event = json.loads(message)
+            event = json.loads(self._without_key(message))
             if not isinstance(event, dict) or not isinstance(event.get("type"), str):
                 raise TypeError("not an event")  # noqa: TRY301 - counted with the others
             self._on_event(event)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             self.counts["malformed"] += 1
+
+    def _without_key(self, message: str | bytes) -> str:
+        """Return a message's text without our key: what a server repeats would get into facts and to the client."""
+        text = message if isinstance(message, str) else message.decode()
+        key = self._endpoint.key
+        return text.replace(key, "…") if key else text
 
     async def _become(self, state: State, problem: str | None) -> None:
         if self.state == "closed":

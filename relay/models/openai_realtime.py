@@ -248,8 +248,9 @@ class OpenAIRealtimeModel(Model):
         return {"type": "session.update", "event_id": SESSION, "session": self._session}
 
     def _lost(self, problem: str) -> None:
-        if self._answer is not None and (self._answer.asked or self._link.state == "failed"):
-            self._answer.fail(f"the answer was lost: {problem}")
+        for answer in (self._answer, self._unasked):
+            if answer is not None and (answer.asked or self._link.state == "failed"):
+                answer.fail(f"the answer was lost: {problem}")
         self.counts["lost"] += 1
         self.listener.note("connection_lost", problem=problem)
         if self._link.state == "failed":
@@ -308,6 +309,7 @@ class OpenAIRealtimeModel(Model):
             answer = self._answer  # goes on after a tool
         if answer is None:
             answer = self._unasked = self._new_answer(0)
+            answer.asked = True  # by the application, or the server itself wants to speak
             answer.begin(response_id)
             if not self.listener.speak():
                 self._unasked = None

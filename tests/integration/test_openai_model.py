@@ -304,6 +304,17 @@ async def test_connection_that_is_cut_costs_an_answer_and_a_new_one_is_made() ->
         assert told.kinds().count("session.created") == 1
 
 
+async def test_connection_that_is_cut_ends_what_the_application_asked_for_at_once() -> None:
+    async with realtime_server() as server, model_of(server) as (model, told):
+        server.faults.cut_after = 3
+        model.hear(SILENT, speech=False)
+        model.client_event({"type": "response.create"})
+        await until(lambda: told.asked_to_speak == 1)
+        async with asyncio.timeout(5):
+            with pytest.raises(ModelError, match="lost"):
+                await answer(model, 0)
+
+
 async def test_rate_limits_are_waited_for_or_named() -> None:
     async with realtime_server() as server, model_of(server) as (model, told):
         server.faults.refuse = [429]
@@ -342,6 +353,15 @@ async def test_failures_of_the_server_are_errors_in_words() -> None:
             await answer(model)
         ask(model)
         assert audio(await answer(model, 2)).size > 48 * 1_900
+
+
+async def test_server_that_repeats_the_key_is_not_repeated() -> None:
+    async with realtime_server() as server, model_of(server) as (model, told):
+        server.faults.fail = f"Incorrect API key provided: {KEY}"
+        ask(model)
+        with pytest.raises(ModelError, match="Incorrect API key provided") as refused:
+            await answer(model)
+        assert KEY not in str(refused.value) + json.dumps([told.events, told.notes], default=str)
 
 
 @pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter"])
