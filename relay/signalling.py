@@ -13,6 +13,7 @@ from fastapi import HTTPException, Request
 
 from relay.ephemeral import PREFIX, EphemeralKeyError, EphemeralKeys
 from relay.models import Application
+from relay.models.openai_session import merged
 from relay.transceiver.offer import OFFER_BYTES_MAX
 
 SDP: Final = "application/sdp"
@@ -128,7 +129,7 @@ def application_of(
             opened = keys.open(bearer)
         except EphemeralKeyError as error:
             raise HTTPException(401, str(error), {"www-authenticate": "Bearer"}) from None
-        return Application({**opened.session, **session}, opened.upstream)
+        return Application(merged(opened.session, session), opened.upstream)
     return Application(session, bearer)
 
 

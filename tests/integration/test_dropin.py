@@ -214,7 +214,8 @@ async def test_form_with_a_session_is_taken_as_the_api_takes_it(tmp_path: Path) 
 async def test_ephemeral_key_opens_calls_and_nothing_else(tmp_path: Path) -> None:
     application = Application()
     async with world(tmp_path, model=SCRIPTED) as made, http(made) as api:
-        asked = {"session": {"type": "realtime", "model": "gpt-realtime", "instructions": "Sell flowers."}}
+        wanted = {"type": "realtime", "instructions": "Sell flowers.", "audio": {"output": {"voice": "marin"}}}
+        asked = {"session": {**wanted, "model": "gpt-realtime"}}
         assert (await api.post(SECRETS, json=asked)).status_code == 401
         given = await api.post(SECRETS, json=asked, headers=bearer(TOKEN))
         ClientSecretCreateResponse.model_validate(given.json())
@@ -230,9 +231,12 @@ async def test_ephemeral_key_opens_calls_and_nothing_else(tmp_path: Path) -> Non
             refused = await api.post(CALLS, content="v=0", headers={**SDP, **bearer(wrong)})
             assert refused.status_code == 401
 
-        offer = await application.offer()
-        answer = await application.join(api, content=offer, headers={**SDP, **bearer(key)})
-        assert application.events[0]["session"]["instructions"] == "Sell flowers."
+        session = {"type": "realtime", "audio": {"input": {"noise_reduction": {"type": "near_field"}}}}
+        form = {"sdp": (None, await application.offer()), "session": (None, json.dumps(session))}
+        answer = await application.join(api, files=form, headers=bearer(key))
+        shown = application.events[0]["session"]
+        assert (shown["instructions"], shown["audio"]["output"]["voice"]) == ("Sell flowers.", "marin")
+        assert shown["audio"]["input"]["noise_reduction"] == {"type": "near_field"}
         assert (await api.delete(answer.headers["location"])).status_code == 401
         assert (await api.delete(answer.headers["location"], headers=bearer(key))).status_code == 200
         await application.close()
