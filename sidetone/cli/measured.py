@@ -21,13 +21,16 @@ PATIENCE_S: Final = 10.0
 STORE: Final = "store"
 CHANNEL: Final = "data channel"
 _POLL_S: Final = 0.3
+_TURN: Final = ("turn_id", "response_ms", "listener_ms", "method", "uplink_ms", "downlink_ms", "clock_error_ms")
 _EVER: Final = {"from": "now-1d", "to": "now+1h"}
 
 
 def measured(settings: Settings, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return, for each call's report, `source` (`store` or `data channel`), `turns` and `errors`.
 
-    A turn has `turn_id`, `response_ms` (at the relay), `listener_ms` and `method`; None where the source knows nothing.
+    A turn has `turn_id` and, of the question `listener_latency`, `response_ms` (at the relay), `listener_ms`, `method`,
+    `uplink_ms`, `downlink_ms` and `clock_error_ms`, by which the last two may be wrong; None where the source knows
+    nothing.
     An error has `kind`, `turn` (number of the caller's utterance that it belongs to), `value_ms` and `evidence`; the
     data channel knows none.
     """
@@ -39,11 +42,7 @@ def measured(settings: Settings, calls: Sequence[Mapping[str, Any]]) -> list[dic
     return [
         {
             "source": STORE,
-            "turns": [
-                {name: row[name] for name in ("turn_id", "response_ms", "listener_ms", "method")}
-                for row in turns
-                if row["session_id"] == call["session_id"]
-            ],
+            "turns": [{name: row[name] for name in _TURN} for row in turns if row["session_id"] == call["session_id"]],
             "errors": [
                 {"kind": row["kind"], "turn": utterance_at(call, row["at_ns"])}
                 | {name: row[name] for name in ("value_ms", "evidence")}
@@ -100,5 +99,5 @@ def _from_channel(call: Mapping[str, Any]) -> dict[str, Any]:
         elif event["kind"] == "agent_audio_started":
             ended = stopped.get(event["turn_id"])
             response_ms = None if ended is None else (event["at_ns"] - ended) / 1e6
-            turns.append({"turn_id": event["turn_id"], "response_ms": response_ms, "listener_ms": None, "method": None})
+            turns.append(dict.fromkeys(_TURN) | {"turn_id": event["turn_id"], "response_ms": response_ms})
     return {"source": CHANNEL, "turns": turns, "errors": []}

@@ -31,6 +31,10 @@ steps:
   - hang_up
 """
 
+ANSWERED = """
+steps: [say: user_hours, wait_for_answer, hang_up]
+"""
+
 HURRY = """
 steps:
   - network: {profile: lte-good, at_ms: 0}
@@ -60,8 +64,13 @@ def test_a_script_of_ones_own_beside_what_the_platform_measured(tmp_path: Path) 
         ran = one_call(
             tmp_path, FORSAKEN, "--region", "auto", "--network", "lte-good", "--json", **settings.as_environment()
         )
+        heard = one_call(tmp_path, ANSWERED, "--network", "lte-good", "--json", **settings.as_environment())
         interrupt(stack)
     assert ran.returncode == 0, ran.stderr
+    [turn] = json.loads(heard.stdout)["calls"][0]["platform"]["turns"]
+    assert turn["method"] == "client"
+    assert turn["uplink_ms"] + turn["response_ms"] + turn["downlink_ms"] == pytest.approx(turn["listener_ms"], abs=0.1)
+    assert 0 < turn["clock_error_ms"] < 1_000
     [call] = json.loads(ran.stdout)["calls"]
     assert call["region"] in {edge.region for edge in settings.edges}
     assert ran.stderr.count("edge ") == len(settings.edges)
