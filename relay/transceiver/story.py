@@ -26,6 +26,9 @@ class Response:
         done: whether `response.done` was told.
         cut: whether the client stopped it.
         foreign: whether the model made it and tells of it.
+        since_ms: from where on the agent's media clock it is being heard; None while it is not.
+        heard_ms: how much of it was heard before that.
+        broken_off: whether it fell silent before its end.
 
     """
 
@@ -35,6 +38,9 @@ class Response:
     done: bool = False
     cut: bool = False
     foreign: bool = False
+    since_ms: float | None = None
+    heard_ms: float = 0.0
+    broken_off: bool = False
 
 
 class Story:
@@ -69,12 +75,12 @@ class Story:
             case "endpoint_revoked":
                 self.end("cancelled", reason="turn_detected")
             case "response_requested":
-                self.end("cancelled", reason="turn_detected")  # one that came of itself, and the user spoke instead
+                self._give_up()
                 self._begin()
-            case "agent_audio_started":
-                self._audible()
+            case "agent_audio_started" | "agent_resumed":
+                self._audible(event.audio_ms)
             case "agent_audio_stopped":
-                self._silent(event.reason or "completed")
+                self._silent(event.reason or "completed", event.audio_ms)
 
     def words(self, text: str) -> None:
         """Tell some words of the answer."""
@@ -130,9 +136,19 @@ class Story:
             self._tell({"type": "response.created", "response": self._resource(self._response, "in_progress")})
         return self._response
 
-    def _audible(self) -> None:
-        response = self._begin()
+    def _give_up(self) -> None:
+        """Tell that nothing more of the answer will be heard: there will be another."""
+        self.end("cancelled", reason="turn_detected")  # if it came of itself, and the user spoke instead
+        response = self._response
+        if response is not None and response.broken_off and response.item is not None:
+            response.broken_off = False
+            end = {"content_index": 0, "audio_end_ms": round(response.heard_ms)}
+            self._tell({"type": "conversation.item.truncated", "item_id": response.item, **end})
+
+    def _audible(self, at_ms: float | None) -> None:
+        response = self._response if self._response is not None and self._response.broken_off else self._begin()
         self._part(response)
+        response.since_ms, response.broken_off = at_ms, False
         self._tell({"type": "output_audio_buffer.started", "response_id": response.id})
 
     def _message_begins(self, response: Response) -> None:
@@ -144,16 +160,22 @@ class Story:
         self._tell({"type": "response.content_part.added", **where, "part": {"type": "audio", "transcript": ""}})
         self._last_item = response.item
 
-    def _silent(self, reason: str) -> None:
+    def _silent(self, reason: str, at_ms: float | None) -> None:
         response = self._response
         if response is None:
             return
+        if response.since_ms is not None and at_ms is not None:
+            response.heard_ms += at_ms - response.since_ms
+        response.since_ms = None
         if reason == "completed" and not response.cut:
             self.end("completed")
             self._tell({"type": "output_audio_buffer.stopped", "response_id": response.id})
-        else:
-            self._tell({"type": "output_audio_buffer.cleared", "response_id": response.id})
-            self.end("cancelled", reason="turn_detected")
+            return
+        self._tell({"type": "output_audio_buffer.cleared", "response_id": response.id})
+        self.end("cancelled", reason="turn_detected")
+        response.broken_off = response.cut or reason == "yielded"
+        if response.cut:
+            self._give_up()  # else it may be gone on with
 
     def _commit(self, turn_id: int) -> None:
         if turn_id <= self._committed:

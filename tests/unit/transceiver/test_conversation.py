@@ -217,3 +217,48 @@ async def test_greeting_that_begins_over_the_user_is_told_to_the_model_as_cut_of
     assert turn_id == 0
     assert 0 < heard_ms < 1_000
     await call.conversation.aclose()
+
+
+async def test_application_is_told_what_was_heard_of_an_answer_that_was_broken_in_on() -> None:
+    call = Call(Talker())
+    await call.asked()
+    await call.until(State.AGENT_SPEAKING)
+    for _ in range(20):
+        await call.tick(speech=False)
+    await call.until(State.HOLDING, speech=True)
+    await call.until(State.AGENT_SPEAKING)  # a word of encouragement; the agent goes on
+    assert "conversation.item.truncated" not in call.types()
+    for _ in range(10):
+        await call.tick(speech=False)
+    for _ in range(75):  # the user takes the floor
+        await call.tick(speech=True)
+    await call.until(State.AGENT_SPEAKING)
+    buffers = [kind for kind in call.types() if kind.startswith("output_audio_buffer.")]
+    assert buffers == [
+        f"output_audio_buffer.{what}" for what in ("started", "cleared", "started", "cleared", "started")
+    ]
+    at = [row["audio_ms"] for row in call.facts.rows["turn"] if row["kind"].startswith("agent_audio_st")]
+    at += [row["audio_ms"] for row in call.facts.rows["turn"] if row["kind"] == "agent_resumed"]
+    started, paused, stopped, _, resumed = at
+    truncated = next(event for event in call.told if event["type"] == "conversation.item.truncated")
+    spoken = next(event["item"] for event in call.told if event.get("item", {}).get("role") == "assistant")
+    assert truncated["item_id"] == spoken["id"]
+    assert truncated["audio_end_ms"] == paused - started + stopped - resumed
+    assert call.types().index("conversation.item.truncated") < len(call.told) - 1 - call.types()[::-1].index(
+        "response.created"
+    )
+    await call.conversation.aclose()
+
+
+@pytest.mark.parametrize("kind", ["response.cancel", "output_audio_buffer.clear"])
+async def test_answer_that_the_application_stops_is_truncated_at_once(kind: str) -> None:
+    call = Call(Talker())
+    await call.asked()
+    await call.until(State.AGENT_SPEAKING)
+    for _ in range(20):
+        await call.tick(speech=False)
+    call.client.received({"type": kind})
+    assert call.types()[-1] == "conversation.item.truncated"
+    started, stopped = (r["audio_ms"] for r in call.facts.rows["turn"] if r["kind"].startswith("agent_audio_st"))
+    assert call.told[-1]["audio_end_ms"] == stopped - started
+    await call.conversation.aclose()
