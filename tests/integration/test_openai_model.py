@@ -383,7 +383,7 @@ async def test_answer_that_the_server_breaks_off_is_an_error_after_what_was_said
 
 
 async def test_server_that_is_too_slow_costs_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_answer, "FIRST_S", 0.3)
+    monkeypatch.setattr(openai_answer, "FIRST_S", 1.5)
     async with realtime_server() as server, model_of(server) as (model, _):
         server.faults.think_s = 20.0
         ask(model)

@@ -116,13 +116,13 @@ async def test_answer_that_goes_on_after_a_remote_tool_waits_for_nobody() -> Non
 
 
 async def test_model_that_writes_for_long_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_answer, "FIRST_S", 0.2)
+    monkeypatch.setattr(openai_answer, "FIRST_S", 0.6)
     answer = Answer("sidetone_1", 1)
     answer.begin("resp_1")
 
     async def write() -> None:
         for kind in ["response.output_text.delta", "response.function_call_arguments.delta"] * 4:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             answer.take(kind, {"delta": "word"})
         answer.take("response.done", {"response": {"status": "completed"}})
 
