@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import av
 import numpy as np
+import uvloop
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
@@ -195,7 +196,7 @@ SERVERS: Final = {"ours": Ours, "stock": Stock}
 def serve(name: str, key: bytes, pipe: Connection) -> None:
     """Run a server until the pipe says `stop`, prepared as a transceiver in service is; a process's entry."""
     prefer_voice()
-    asyncio.run(_serve(name, key, pipe))
+    uvloop.run(_serve(name, key, pipe))
 
 
 async def _serve(name: str, key: bytes, pipe: Connection) -> None:
