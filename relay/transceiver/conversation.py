@@ -13,7 +13,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final, Protocol
 
 import structlog
@@ -21,6 +21,7 @@ import structlog
 from relay.models import FRAME_MS, Event, Pcm, ToolEnded, ToolStarted, Transcript, VoiceModel
 from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
+from relay.transceiver.floorclock import FloorClock
 from relay.transceiver.predictions import EndPredictions
 from relay.transceiver.receive import Heard
 from relay.transceiver.reply import Reply
@@ -108,6 +109,7 @@ class Conversation:
         self._audible = False
         self._closed = False
         self._out_ms = 0.0
+        self._clock = FloorClock()
         self._client = client
         model.attach(self)
 
@@ -116,7 +118,9 @@ class Conversation:
         self._model.hear(frame.pcm, speech=frame.speech)
         if self._predictions is not None:
             self._predictions.hear(frame.pcm)
-        self._apply(self._floor.user_frame(time.time_ns(), frame.at_ns, frame.audio_ms, frame.speech))
+        now_ns = self._clock.now_ns()
+        at_ns = min(now_ns, frame.at_ns - self._clock.set_ns)
+        self._apply(self._floor.user_frame(now_ns, at_ns, frame.audio_ms, frame.speech))
 
     def next_frame(self) -> tuple[Pcm | None, bool]:
         """Return the agent's next 20 ms, None for silence, and whether voice was due and none was ready."""
@@ -137,7 +141,7 @@ class Conversation:
         # A packet of several frames may hold the last of an answer that has been stopped since.
         if voiced and self._playing and self._reply is not None and self._reply.played and not self._audible:
             self._audible = True
-            self._apply(self._floor.agent_started(sent_ns, self._out_ms))
+            self._apply(self._floor.agent_started(sent_ns - self._clock.set_ns, self._out_ms))
         self._out_ms += FRAME_MS
         if self._playing and self._reply is not None and self._reply.finished:
             self._ended()
@@ -152,7 +156,7 @@ class Conversation:
         """Go by the user's words so far; keep them, of a call that consented."""
         current = self._floor.state not in _USER_SILENT  # else they are late words of a turn that is being answered
         if current and claims_floor(text):
-            self._apply(self._floor.floor_claimed(time.time_ns()))
+            self._apply(self._floor.floor_claimed(self._clock.now_ns()))
         if current and self._predictions is not None:
             self._predictions.read(text)
             question = self._floor.endpointer.asked
@@ -163,7 +167,7 @@ class Conversation:
 
     def user_turn_ended(self, reason: str) -> None:
         """Learn that the model holds the user's turn to be over; whether that ends it is a setting."""
-        self._apply(self._floor.turn_ended(time.time_ns(), reason))
+        self._apply(self._floor.turn_ended(self._clock.now_ns(), reason))
 
     def speak(self) -> bool:
         """Let the agent speak unasked, unless somebody has the floor."""
@@ -187,7 +191,7 @@ class Conversation:
         self._model.interrupted(self._reply.turn_id, self._reply.played_ms)
         self._client.cut()
         self._drop_reply()
-        self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "completed"))
+        self._apply(self._floor.agent_stopped(self._clock.now_ns(), self._out_ms, "completed"))
         return True
 
     def _model_said(self, output: Transcript | ToolStarted | ToolEnded) -> None:
@@ -202,7 +206,7 @@ class Conversation:
     async def aclose(self) -> None:
         """End what is being said and let the model go: the call is over."""
         self._closed = True
-        self._apply(self._floor.hangup(time.time_ns()))
+        self._apply(self._floor.hangup(self._clock.now_ns()))
         reply, self._reply = self._reply, None
         if reply is not None and not reply.complete:
             self._retire(reply)
@@ -238,7 +242,7 @@ class Conversation:
         if self._closed:
             return
         late = self._floor.endpointer.late
-        outputs = self._floor.predicted(time.time_ns(), prediction)
+        outputs = self._floor.predicted(self._clock.now_ns(), prediction)
         in_time = self._floor.endpointer.late == late
         self._counters.predictions["in_time" if in_time else "late"] += 1
         self._facts.input("prediction", {**asdict(prediction), "late": not in_time})
@@ -255,7 +259,7 @@ class Conversation:
         self._model_event("response_requested")
 
     def _model_event(self, kind: ModelKind) -> None:
-        self._apply(self._floor.model_event(time.time_ns(), kind))
+        self._apply(self._floor.model_event(self._clock.now_ns(), kind))
 
     def _pause(self) -> None:
         """Fall silent and keep the rest. The last voiced packet left with an earlier tick; nothing more follows."""
@@ -264,7 +268,7 @@ class Conversation:
         rest = reply is not None and not reply.finished
         if not rest:
             self._drop_reply()
-        self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "yielded" if rest else "completed"))
+        self._apply(self._floor.agent_stopped(self._clock.now_ns(), self._out_ms, "yielded" if rest else "completed"))
 
     def _resume(self) -> None:
         self._playing = True
@@ -288,7 +292,7 @@ class Conversation:
             self.note("answer_failed", turn_id=reply.turn_id, heard_ms=reply.played_ms, problem=error)
         self._client.ended(error)
         self._drop_reply()
-        self._apply(self._floor.agent_stopped(time.time_ns(), self._out_ms, "error" if error else "completed"))
+        self._apply(self._floor.agent_stopped(self._clock.now_ns(), self._out_ms, "error" if error else "completed"))
 
     def _drop_reply(self) -> None:
         reply, self._reply = self._reply, None
@@ -304,6 +308,8 @@ class Conversation:
         task.add_done_callback(self._retiring.discard)
 
     def _record(self, event: TurnEvent) -> None:
+        if self._clock.set_ns:
+            event = replace(event, at_ns=event.at_ns + self._clock.set_ns)
         self._facts.turn(
             time.time_ns(),
             mono_ns=time.monotonic_ns(),
