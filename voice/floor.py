@@ -24,6 +24,7 @@ be over, and given up if the user goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from voice.endpointing import Endpointer, Prediction
@@ -89,10 +90,12 @@ class Floor:
         self._claimed = False  # what the user says over the agent takes the floor, however short
         self._over_ms = 0.0  # how long the user has spoken over the agent, since that was told to pause
         self._said_over: list[TurnEvent] = []  # the same, each talkspurt as the backchannel that it may turn out to be
+        self._resumed_by: dict[str, Any] = {}  # what the decision to go on rested on
         self._resume_reason = ""
         self._decided_ns = 0
         self._overlap_ns = 0  # since when both are heard
         self._overlap_from_ms = 0.0  # the talkspurt's speech before that
+        self._speech_probability: float | None = None  # the detector's, of the last frame
         self._now_ns = 0
         self._frame_ns = 0
 
@@ -101,7 +104,9 @@ class Floor:
         """The turn that the user is in."""
         return self._answered + 1
 
-    def user_frame(self, now_ns: int, at_ns: int, audio_ms: float, speech: bool) -> list[FloorOutput]:
+    def user_frame(
+        self, now_ns: int, at_ns: int, audio_ms: float, speech: bool, probability: float | None = None
+    ) -> list[FloorOutput]:
         """Take one frame of the user's voice; call it for every tick, speech or not.
 
         Args:
@@ -109,10 +114,12 @@ class Floor:
             at_ns: when the frame begins, on the same clock.
             audio_ms: where it begins on the user's media clock.
             speech: the detector's verdict.
+            probability: what that rests on, if the detector works with probabilities.
 
         """
         if self.state is State.CLOSED:
             return []
+        self._speech_probability = probability
         moment = self._moment(now_ns)
         self._frame_ns = max(self._frame_ns, at_ns)
         boundary = self._user.frame(self._frame_ns, audio_ms, speech=speech)
@@ -150,7 +157,7 @@ class Floor:
     def floor_claimed(self, now_ns: int) -> list[FloorOutput]:
         """Learn from the user's words that what is being said over the agent is meant to take the floor."""
         barging_in = self.state is State.BARGING_IN
-        out = self._on(Event.BARGE_IN_DUE, self._moment(now_ns)) if barging_in else []
+        out = self._on(Event.BARGE_IN_DUE, self._moment(now_ns, reason="words")) if barging_in else []
         self._claimed = True
         return out
 
@@ -169,7 +176,12 @@ class Floor:
             return []
         moment = self._moment(now_ns)
         reason = "revoked" if self._revoked else "speculative" if self.state is State.SPECULATING else None
-        return [TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason=reason)]
+        event = TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason=reason)
+        if kind == "response_requested" and reason == "speculative":  # a decision, which no `endpoint_decided` tells of
+            silence_ms, speculate_ms = self._user.silence_ms, self.config.speculate_ms
+            decided = self._endpoint(kind, moment, silence_ms, reason=reason, speculate_ms=speculate_ms)
+            event = replace(decided, actor="agent", turn_id=self._agent_turn)
+        return [event]
 
     def agent_started(self, now_ns: int, audio_ms: float) -> list[FloorOutput]:
         """Report that the first voiced packet of an answer, or of the rest of one, leaves.
@@ -290,14 +302,15 @@ class Floor:
         decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, speculative=True)
         return [decided, ReleaseResponse(self.turn_id)]
 
-    def _decide(self, moment: _Moment) -> list[FloorOutput]:
+    def _decide(self, moment: _Moment, **inputs: Any) -> list[FloorOutput]:
         self._requested, self._revoked = True, False
         self._agent_turn = self.turn_id
         self._decided_ns = moment.now_ns
-        return [self._endpoint("endpoint_decided", moment, self._user.silence_ms), RequestResponse(self.turn_id)]
+        decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, **inputs)
+        return [decided, RequestResponse(self.turn_id)]
 
     def _take_over(self, moment: _Moment) -> list[FloorOutput]:
-        return [StopAgent(self._agent_turn, "yielded"), *self._decide(moment)]
+        return [StopAgent(self._agent_turn, "yielded"), *self._decide(moment, **self._over_agent())]
 
     def _revoke(self, moment: _Moment) -> list[FloorOutput]:
         if self.state is State.SPECULATING:
@@ -345,11 +358,12 @@ class Floor:
     def _barge_in(self, moment: _Moment) -> list[FloorOutput]:
         self._take_turn()
         self._claim_anew()
-        barge_in_ms, speech_ms = self.config.barge_in_ms, self._user.speech_ms - self._overlap_from_ms
+        speech_ms = self._user.speech_ms - self._overlap_from_ms
+        inputs = {"barge_in_ms": self.config.barge_in_ms, "speech_ms": speech_ms}
         audio_ms = self._user.onset_audio_ms + (self._overlap_ns - self._user.onset_ns) / _MS
         return [
-            self._by_user("user_barged_in", self._overlap_ns, audio_ms, barge_in_ms=barge_in_ms, speech_ms=speech_ms),
-            self._by_agent("agent_yielded", moment, barge_in_ms=barge_in_ms, speech_ms=speech_ms),
+            self._by_user("user_barged_in", self._overlap_ns, audio_ms, reason=moment.reason, **inputs),
+            self._by_agent("agent_yielded", moment, **inputs, **self._detected()),
             PauseAgent(self._agent_turn),
         ]
 
@@ -361,17 +375,13 @@ class Floor:
     def _resume(self, _moment: _Moment) -> list[FloorOutput]:
         short = not self._claimed and self._over_ms < self.config.backchannel_ms
         self._resume_reason = "backchannel" if short else "no_turn"
+        self._resumed_by = {**self.endpointer.inputs(), **self._over_agent(), "silence_ms": self._user.silence_ms}
         self._open = False
         return [*(self._said_over if short else []), ResumeAgent(self._agent_turn)]
 
     def _go_on(self, moment: _Moment) -> list[FloorOutput]:
         self._overlap_ns, self._overlap_from_ms = moment.now_ns, self._user.speech_ms
-        inputs = {
-            "spoken_ms": self._over_ms,
-            "backchannel_ms": self.config.backchannel_ms,
-            "resume_ms": self.config.resume_ms,
-        }
-        return [self._by_agent("agent_resumed", moment._replace(reason=self._resume_reason), **inputs)]
+        return [self._by_agent("agent_resumed", moment._replace(reason=self._resume_reason), **self._resumed_by)]
 
     def _give_up_rest(self, _moment: _Moment) -> list[FloorOutput]:
         return []
@@ -398,6 +408,20 @@ class Floor:
             out += self._stop_agent(moment)
         return out
 
+    def _over_agent(self) -> dict[str, Any]:
+        """What tells a turn from a backchannel while the agent has paused."""
+        return {
+            "spoken_ms": self._over_ms,
+            "backchannel_ms": self.config.backchannel_ms,
+            "resume_ms": self.config.resume_ms,
+            "claimed": self._claimed,
+        }
+
+    def _detected(self) -> dict[str, float]:
+        """What the detector made of the last frame."""
+        probability = self._speech_probability
+        return {} if probability is None else {"speech_probability": round(probability, 3)}
+
     def _claim_anew(self) -> None:
         self._claimed, self._over_ms = False, 0.0
         self._said_over = []
@@ -420,7 +444,7 @@ class Floor:
             probability=probability,
             threshold=None if probability is None else self.config.threshold,
             silence_ms=silence_ms,
-            inputs={**self.endpointer.inputs(), **inputs},
+            inputs={**self.endpointer.inputs(), **self._detected(), **inputs},
         )
 
     def _by_user(
@@ -442,7 +466,7 @@ class Floor:
             reason=reason,
             detector=self._detector,
             silence_ms=silence_ms,
-            inputs=inputs,
+            inputs={**inputs, **self._detected()},
         )
 
     def _by_agent(self, kind: str, moment: _Moment, **inputs: Any) -> TurnEvent:

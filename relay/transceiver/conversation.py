@@ -120,7 +120,7 @@ class Conversation:
             self._predictions.hear(frame.pcm)
         now_ns = self._clock.now_ns()
         at_ns = min(now_ns, frame.at_ns - self._clock.set_ns)
-        self._apply(self._floor.user_frame(now_ns, at_ns, frame.audio_ms, frame.speech))
+        self._apply(self._floor.user_frame(now_ns, at_ns, frame.audio_ms, frame.speech, frame.probability))
 
     def next_frame(self) -> tuple[Pcm | None, bool]:
         """Return the agent's next 20 ms, None for silence, and whether voice was due and none was ready."""

@@ -40,6 +40,7 @@ class Heard(NamedTuple):
         speech: the detector's verdict.
         at_ns: when the instant at which the frame begins would have arrived undelayed, UTC nanoseconds.
         audio_ms: the same on the user's media clock. A frame inserted to gain time begins where the next one does.
+        probability: what the verdict rests on, if the detector works with probabilities.
 
     """
 
@@ -48,6 +49,7 @@ class Heard(NamedTuple):
     speech: bool
     at_ns: int
     audio_ms: float
+    probability: float | None = None
 
 
 class UserVoice:
@@ -154,7 +156,8 @@ class UserVoice:
         if frame.rtp_ts is not None:
             self._next_ts = frame.rtp_ts + FRAME_SAMPLES & 0xFFFFFFFF
         at_ns = begins_ns + observed_ns - now_ns  # to the wall clock as it stands now
-        return Heard(frame.pcm, frame.kind, self._speech, at_ns, self._media.audio_ms(begins))
+        audio_ms = self._media.audio_ms(begins)
+        return Heard(frame.pcm, frame.kind, self._speech, at_ns, audio_ms, self._vad.probability)
 
     def skip(self, ticks: int) -> None:
         """Count ticks that were given up; the buffer notices by itself."""

@@ -15,7 +15,7 @@ from relay.transceiver.facts import SessionFacts
 from relay.transceiver.receive import UserVoice
 from tests.unit.transceiver.facts_list import FactList
 from voice.jitterbuffer import JitterBufferConfig
-from voice.vad import EnergyVad, level_dbov
+from voice.vad import EnergyVad, Pcm, Vad, level_dbov
 
 FRAME_NS = 20_000_000
 UTC_NS = 1_760_000_000_000_000_000
@@ -24,16 +24,31 @@ PAYLOAD_TYPE = 111
 FIXED = JitterBufferConfig(start_ms=60.0, min_ms=60.0, max_ms=60.0)  # no tick is put in or stretched
 
 
+class Unsure:
+    """A detector with a probability, always the same."""
+
+    name = "unsure"
+    hangover_ms = 0.0
+
+    def __init__(self) -> None:
+        self.probability: float | None = None
+
+    def is_speech(self, pcm: Pcm) -> bool:
+        del pcm
+        self.probability = 0.25
+        return False
+
+
 class Uplink:
     """A sender, a perfect 30 ms link with holes, and the receiver, all in virtual time."""
 
-    def __init__(self, config: JitterBufferConfig | None = None) -> None:
+    def __init__(self, config: JitterBufferConfig | None = None, vad: Vad | None = None) -> None:
         self.sink = FactList()
         self.counters = Counters()
         self.voice = UserVoice(
             SessionFacts(self.sink, bytes(16), "test"),
             self.counters,
-            EnergyVad(),
+            vad or EnergyVad(),
             PAYLOAD_TYPE,
             audio_level_id=None,
             config=config,
@@ -129,3 +144,8 @@ def test_frames_carry_the_time_they_were_spoken_not_the_time_they_were_played() 
     for frame in frames[50:]:
         # A packet's arrival is the earliest its last sample can be known: the frame begins 20 ms before.
         assert frame.at_ns == UTC_NS + round(frame.audio_ms * 1e6) + 5_000_000 - FRAME_NS
+
+
+def test_detectors_probability_goes_with_its_verdict() -> None:
+    uplink = Uplink(vad=Unsure())
+    assert {frame.probability for frame in uplink.run(set(), 20) if frame is not None} == {0.25}
