@@ -6,9 +6,10 @@ The policy is a table of thresholds with hysteresis; reports come once a second 
   encoder is the next higher of a few steps, for the encoder pays for it with quality. A call begins with it on, because
   nothing is known.
 - **Bit rate**: a tenth less, at most once in two seconds, while over 10 % are lost or the queue on the way grows (round
-  trip 80 ms and half over its best); a twentieth more, every five seconds, while less than 2 % are lost and no queue
-  stands. Between them nothing is done: loss alone, without a queue, is not made better by sending less (the bounds
-  are those of the loss-based controller in draft-ietf-rmcat-gcc-02 §6).
+  trip 80 ms and half over the best of the last minute, so that a caller's longer way after a change of networks is no
+  queue for ever); a twentieth more, every five seconds, while less than 2 % are lost and no queue stands. Between them
+  nothing is done: loss alone, without a queue, is not made better by sending less (the bounds are those of the
+  loss-based controller in draft-ietf-rmcat-gcc-02 §6).
 - **Packet length**: only when the lowest rate is reached and the queue still stands: 40 ms, then 60, where the other
   side takes it; 20 again after twenty good seconds. At 12 kbit/s headers are two thirds of the wire.
 """
@@ -33,6 +34,7 @@ _LOSS_HIGH: Final = 0.10
 _LOSS_LOW: Final = 0.02
 _QUEUE_MS: Final = 80.0
 _QUEUE_RATIO: Final = 1.5
+_BEST_HALF_NS: Final = 30_000 * _MS  # the best round trip is that of the last one or two halves
 _LESS: Final = 0.9
 _LESS_NS: Final = 2_000 * _MS
 _MORE: Final = 1.05
@@ -115,7 +117,9 @@ class Sender:
         self.config = config or SenderConfig()
         self.settings = SenderSettings(self.config.bitrate_bps, fec=True, expected_loss_percent=5, ptime_ms=20)
         self._loss = 0.0
-        self._best_rtt_ms: float | None = None
+        self._best_rtt_ms: float | None = None  # of this half of the window
+        self._previous_best_rtt_ms: float | None = None
+        self._half_began_ns: int | None = None
         self._calm_since_ns: int | None = None  # loss under the lower threshold of redundancy
         self._clear_since_ns: int | None = None  # no queue, little loss
         self._queued_since_ns: int | None = None
@@ -128,21 +132,24 @@ class Sender:
             return None
         weight = _RISE if report.fraction_lost > self._loss else _FALL
         self._loss += (report.fraction_lost - self._loss) * weight
-        if report.rtt_ms is not None and (self._best_rtt_ms is None or report.rtt_ms < self._best_rtt_ms):
-            self._best_rtt_ms = report.rtt_ms
-        queued = self._queued(report)
+        best_rtt_ms = self._best(report)
+        queued = _queued(report, best_rtt_ms)
         self._remember(report, queued=queued)
         before = self.settings
         self.settings = self._length(self._rate(self._redundancy(before, report.at_ns), report, queued=queued), report)
         if self.settings == before:
             return None
-        return Decision(report, self._loss, self._best_rtt_ms, queued, before, self.settings)
+        return Decision(report, self._loss, best_rtt_ms, queued, before, self.settings)
 
-    def _queued(self, report: Report) -> bool:
-        best = self._best_rtt_ms
-        if report.rtt_ms is None or best is None:
-            return False
-        return report.rtt_ms > best + _QUEUE_MS and report.rtt_ms > best * _QUEUE_RATIO
+    def _best(self, report: Report) -> float | None:
+        if report.rtt_ms is not None:
+            if self._half_began_ns is None or report.at_ns - self._half_began_ns >= _BEST_HALF_NS:
+                self._previous_best_rtt_ms, self._best_rtt_ms = self._best_rtt_ms, report.rtt_ms
+                self._half_began_ns = report.at_ns
+            if self._best_rtt_ms is None or report.rtt_ms < self._best_rtt_ms:
+                self._best_rtt_ms = report.rtt_ms
+        known = [rtt_ms for rtt_ms in (self._previous_best_rtt_ms, self._best_rtt_ms) if rtt_ms is not None]
+        return min(known, default=None)
 
     def _remember(self, report: Report, *, queued: bool) -> None:
         now_ns = report.at_ns
@@ -192,3 +199,9 @@ class Sender:
             return settings
         self._ptime_changed_ns = now_ns
         return replace(settings, ptime_ms=wanted)
+
+
+def _queued(report: Report, best_rtt_ms: float | None) -> bool:
+    if report.rtt_ms is None or best_rtt_ms is None:
+        return False
+    return report.rtt_ms > best_rtt_ms + _QUEUE_MS and report.rtt_ms > best_rtt_ms * _QUEUE_RATIO

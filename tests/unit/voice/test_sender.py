@@ -77,6 +77,15 @@ def test_packets_get_longer_only_at_the_lowest_rate_and_only_where_allowed() -> 
     assert allowed.settings.ptime_ms == 20
 
 
+def test_a_longer_way_after_a_change_of_networks_is_no_queue_for_ever() -> None:
+    sender = Sender()
+    told(sender, [(0.0, 20.0)] * 60 + [(0.0, 140.0)] * 120)
+    assert sender.settings.bitrate_bps < 32_000  # for all that was known it might have been a queue
+    told(sender, [(0.0, 140.0)] * 120, start_s=181)
+    assert (sender.settings.bitrate_bps, sender.settings.ptime_ms) == (32_000, 20)
+    assert told(sender, [(0.0, 300.0)] * 5, start_s=301)  # and this is one again
+
+
 def test_a_fixed_sender_stays_as_it_is() -> None:
     assert told(Sender(SenderConfig(adapt=False)), [(0.5, 900.0)] * 50) == []
 
