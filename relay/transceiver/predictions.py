@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from relay.models import FRAME_MS, Pcm
 from relay.predictors.features import SECONDS
@@ -27,6 +28,8 @@ STALE_S: Final = 0.5
 FRAMES: Final = SECONDS * 1000 // FRAME_MS
 
 Answer = Callable[[Prediction], None]
+
+_log = structlog.get_logger(__name__)
 
 
 class _Question(NamedTuple):
@@ -71,12 +74,20 @@ class PredictorWorker:
             return False
         return True
 
+    def ask(self, heard: Heard) -> float | None:
+        """Ask the predictor, which must cost no turn: one that fails cannot tell."""
+        try:
+            return self.predictor.predict(heard)
+        except Exception:  # noqa: BLE001 - whatever it fails of, silences decide without it
+            _log.exception("a predictor of ends failed", predictor=self.predictor.name)
+            return None
+
     def _run(self) -> None:
         while (question := self._questions.get()) is not None:
             began_s = time.monotonic()
             probability = None
             if began_s - question.asked_s < STALE_S:
-                probability = self.predictor.predict(Heard(audio=_to_16_khz(question.frames)))
+                probability = self.ask(Heard(audio=_to_16_khz(question.frames)))
             took_ms = (time.monotonic() - began_s) * 1000
             prediction = Prediction(question.number, probability, self.predictor.name, took_ms)
             if not question.loop.is_closed():
@@ -112,7 +123,7 @@ class EndPredictions:
         if self._audio:
             return self._worker.put(number, tuple(self._frames), answer)
         began_s = time.perf_counter()
-        probability = self._worker.predictor.predict(Heard(text=self._text))
+        probability = self._worker.ask(Heard(text=self._text))
         took_ms = (time.perf_counter() - began_s) * 1000
         prediction = Prediction(number, probability, self._worker.predictor.name, took_ms)
         asyncio.get_running_loop().call_soon(answer, prediction)

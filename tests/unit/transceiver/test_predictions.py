@@ -7,6 +7,7 @@ import threading
 from typing import Literal
 
 import numpy as np
+import pytest
 
 from relay.models import FRAME_SAMPLES
 from relay.transceiver.predictions import FRAMES, QUEUE_MAX, EndPredictions, PredictorWorker
@@ -72,4 +73,36 @@ async def test_words_are_judged_at_once_and_forgotten_with_their_turn() -> None:
     call.forget()
     assert call.ask(2, answers.put_nowait)
     assert (await answers.get()).probability is None
+    worker.close()
+
+
+class Failing:
+    """Fails at the first question."""
+
+    name = "failing"
+    threshold = 0.5
+
+    def __init__(self, wants: Literal["audio", "text"]) -> None:
+        self.wants: Literal["audio", "text"] = wants
+        self.asked = 0
+
+    def predict(self, heard: Heard) -> float | None:
+        del heard
+        self.asked += 1
+        if self.asked == 1:
+            raise RuntimeError("no memory left")
+        return 0.7
+
+
+@pytest.mark.parametrize("wants", ["audio", "text"])
+async def test_predictor_that_fails_cannot_tell_and_is_asked_again(wants: Literal["audio", "text"]) -> None:
+    worker = PredictorWorker(Failing(wants))
+    worker.start()
+    call = EndPredictions(worker)
+    call.hear(FRAME)
+    answers: asyncio.Queue[Prediction] = asyncio.Queue()
+    async with asyncio.timeout(5):
+        for number, probability in enumerate([None, 0.7]):
+            assert call.ask(number, answers.put_nowait)
+            assert (await answers.get()).probability == probability
     worker.close()
