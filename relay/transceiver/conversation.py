@@ -60,6 +60,9 @@ class ClientSide(Protocol):
 
 _USER_SILENT: Final = frozenset({State.LISTENING, State.RESPONDING, State.AGENT_SPEAKING, State.RESUMING})
 
+_WORDS_DONE: Final = frozenset({"endpoint_decided", "agent_audio_started", "backchannel"})
+"""After these, the user's words so far say nothing of the next silence; if the turn goes on, new ones come."""
+
 RETIRING_MAX: Final = 4
 """Answers that were cut off and whose model has not let go yet; a model that hangs on to more is called broken."""
 
@@ -326,5 +329,5 @@ class Conversation:
             inputs=json.dumps(event.inputs, sort_keys=True) if event.inputs else None,
         )
         self._on_turn(event)
-        if event.kind == "agent_audio_started" and self._predictions is not None:
+        if event.kind in _WORDS_DONE and self._predictions is not None:
             self._predictions.forget()

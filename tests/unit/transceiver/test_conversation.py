@@ -14,6 +14,7 @@ from relay.transceiver import conversation as module
 from relay.transceiver.conversation import RETIRING_MAX, Conversation
 from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
+from relay.transceiver.predictions import EndPredictions
 from relay.transceiver.realtime import RealtimeEvents
 from relay.transceiver.receive import Heard
 from relay.transceiver.send import AgentVoice
@@ -59,15 +60,29 @@ class Talker(Model):
 class Call:
     """A call without its network."""
 
-    def __init__(self, model: Talker, floor: FloorConfig | None = None, ptime_ms: int = 20) -> None:
+    def __init__(
+        self,
+        model: Talker,
+        floor: FloorConfig | None = None,
+        ptime_ms: int = 20,
+        predictions: EndPredictions | None = None,
+    ) -> None:
         self.floor = Floor(floor or FloorConfig(), "test")
         self.agent = AgentVoice(111, None, settings=SenderSettings(32_000, True, 5, ptime_ms), voiced_dbov=-55.0)
         self.facts = FactList()
         self.told: list[Event] = []
         realtime = RealtimeEvents("call-1", model, self.told.append, {})
         facts = SessionFacts(self.facts, bytes(16), "test")
+        self.counters = Counters()
         self.conversation = Conversation(
-            self.floor, model, facts, Counters(), realtime.turn, self.agent.is_voiced, realtime
+            self.floor,
+            model,
+            facts,
+            self.counters,
+            realtime.turn,
+            self.agent.is_voiced,
+            realtime,
+            predictions=predictions,
         )
         realtime.control(self.conversation)
         self.client = realtime
