@@ -76,8 +76,8 @@ class AgentVoice:
 
     @property
     def timestamp(self) -> int:
-        """RTP timestamp of the next packet."""
-        return self._timestamp
+        """RTP timestamp of the next frame."""
+        return self._timestamp + len(self._gathered) * FRAME_SAMPLES & 0xFFFFFFFF
 
     @property
     def gathered(self) -> int:
@@ -102,7 +102,7 @@ class AgentVoice:
 
     def packet(self, pcm: Pcm | None) -> Packet | None:
         """Take the next 20 ms, None for silence; return the packet that they complete, None if nothing is sent now."""
-        if not self._gathered and pcm is None and self._silent_frames >= SETTLED_FRAMES:
+        if not self._gathered and pcm is None and self._silent_frames >= SETTLED_FRAMES and self._silent_payload:
             self._silent_frames += 1
             if self._silent_frames % (DTX_FRAMES if self._dtx else self._frames):
                 self._talking = False

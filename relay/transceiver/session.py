@@ -15,7 +15,7 @@ from aiortc import RTCCertificate, RTCDataChannel, RTCIceTransport, RTCSctpTrans
 
 from relay import encap
 from relay.keep import Keep, write_keep
-from relay.models import FRAME_SAMPLES, Event, VoiceModel
+from relay.models import Event, VoiceModel
 from relay.transceiver.answer import Local, write_answer
 from relay.transceiver.channel import ClientChannel
 from relay.transceiver.clock import PlayoutClock
@@ -268,7 +268,7 @@ class Session:
 
     def _say(self, due_ns: int, now_ns: int) -> None:
         pcm, starved = self._conversation.next_frame()
-        begins = self._agent.timestamp + self._agent.gathered * FRAME_SAMPLES & 0xFFFFFFFF
+        begins = self._agent.timestamp
         packet = self._agent.packet(pcm)
         if packet is not None:
             data = self._dtls.protect(packet.data)

@@ -10,7 +10,7 @@ from relay import opus
 from relay.models import FRAME_SAMPLES, Pcm
 from relay.speech import load
 from relay.transceiver.decimate import Decimator
-from relay.transceiver.send import AgentVoice, Packet
+from relay.transceiver.send import SETTLED_FRAMES, AgentVoice, Packet
 from voice.opus import duration_ms, has_fec
 from voice.rtp import parse_header, payload
 from voice.sender import SenderSettings
@@ -150,3 +150,22 @@ def test_what_was_gathered_is_given_up_when_time_is_skipped() -> None:
     voice.skip(2)
     (then,) = made_of(voice, speech_frames(2))
     assert (then.header.timestamp - first.header.timestamp) % 2**32 == 5 * 960
+
+
+@pytest.mark.parametrize("ptime_ms", [20, 40, 60])
+def test_timestamp_of_the_next_frame_goes_on_with_time_whatever_the_packets_hold(ptime_ms: int) -> None:
+    voice = AgentVoice(111, None, settings=replace(SETTINGS, ptime_ms=ptime_ms), voiced_dbov=-55.0)
+    tone = load("agent_hours").pcm[:FRAME_SAMPLES]
+    times = []
+    for frame in [tone] * 20 + [None] * 60:
+        times.append(voice.timestamp)
+        voice.packet(frame)
+    assert np.diff(np.unwrap(times, period=2**32)).tolist() == [FRAME_SAMPLES] * 79
+
+
+def test_no_packet_is_empty_if_time_was_given_up_just_before_silence_settled() -> None:
+    voice = AgentVoice(111, None, settings=replace(SETTINGS, ptime_ms=60), voiced_dbov=-55.0)
+    made = made_of(voice, [None] * SETTLED_FRAMES)
+    voice.skip(20)
+    made += made_of(voice, [None] * 60)
+    assert all(packet.payload for packet in made)
