@@ -28,9 +28,15 @@ _NS: Final = 1_000_000_000
 
 
 class MediaClock:
-    """The mapping of one RTP stream. All times of ours in nanoseconds of the monotonic clock."""
+    """The mapping of one RTP stream. All times of ours in nanoseconds of the monotonic clock.
 
-    def __init__(self) -> None:
+    Args:
+        audio_ms: position of its first sample on the media clock, which goes on where a stream before it ended.
+
+    """
+
+    def __init__(self, audio_ms: float = 0.0) -> None:
+        self._audio_ms = audio_ms
         self._buckets: deque[tuple[int, int]] = deque(maxlen=BUCKETS)  # number, minimum
         self._minimum = 0  # over all buckets
         self._first: int | None = None
@@ -62,8 +68,8 @@ class MediaClock:
         return self._minimum + self._extend(rtp_ts) * _NS // CLOCK_RATE
 
     def audio_ms(self, rtp_ts: int) -> float:
-        """Position of sample `rtp_ts` on the stream's media clock, 0 at its first packet."""
-        return 0.0 if self._first is None else (self._extend(rtp_ts) - self._first) * 1000 / CLOCK_RATE
+        """Position of sample `rtp_ts` on the media clock."""
+        return self._audio_ms + (0 if self._first is None else self._extend(rtp_ts) - self._first) * 1000 / CLOCK_RATE
 
     def _stepped(self, offset: int) -> bool:
         if not self._buckets:

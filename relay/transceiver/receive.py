@@ -24,7 +24,12 @@ from voice.vad import Vad, level_dbov
 TAP: Final = "transceiver_in"
 
 STREAMS_MAX: Final = 8
-"""SSRCs that one client may use one after another; a browser changes it only when the track is replaced."""
+"""Changes of SSRC that one client may make without a minute's peace; an honest one makes one in a call, if any."""
+
+PEACE_NS: Final = 60_000_000_000
+
+OVERTAKEN_NS: Final = 1_000_000_000
+"""So long after a change, packets of the stream before are what the new one has overtaken, and no change back."""
 
 RATE_KHZ: Final = FRAME_SAMPLES // FRAME_MS
 
@@ -72,13 +77,15 @@ class UserVoice:
         self._audio_level_id = audio_level_id
         self._config = config
         self._streams = 0
+        self._changed_ns = 0
+        self._before: int | None = None
         self._ticks = 0
-        self._begin()
+        self._begin(0.0)
 
-    def _begin(self) -> None:
+    def _begin(self, audio_ms: float) -> None:
         self.stats = StreamStats()
         self._playback = Playback(Decoder(), OpusError, self._config)
-        self._media = MediaClock()
+        self._media = MediaClock(audio_ms)
         self._decimate = Decimator()
         self._next_ts: int | None = None
         self._speech = False
@@ -100,12 +107,8 @@ class UserVoice:
             return self._counters.drop("rtp_malformed")
         if header.payload_type != self._payload_type:
             return self._counters.drop("payload_type")
-        if header.ssrc != self.ssrc:
-            if self._streams >= STREAMS_MAX:
-                return self._counters.drop("too_many_streams")
-            self._streams += 1
-            self.ssrc = header.ssrc
-            self._begin()
+        if header.ssrc != self.ssrc and (refused := self._change(header.ssrc, playable_ns)) is not None:
+            return self._counters.drop(refused)
         arrival = self._record(header, size_bytes, arrival_ns)
         if arrival.duplicate or not packet:
             return None
@@ -114,6 +117,20 @@ class UserVoice:
         fate = self._playback.insert(arrival.ext_seq, header.timestamp, packet, playable_ns)
         if fate == "discarded_late":
             self._frame(arrival_ns, playable_ns, fate, header.timestamp)
+        return None
+
+    def _change(self, ssrc: int, now_ns: int) -> str | None:
+        """Go on with another stream, or return why not. Where the user is on the media clock stays."""
+        since_ns = now_ns - self._changed_ns
+        if ssrc == self._before and since_ns < OVERTAKEN_NS:
+            return "overtaken_stream"
+        if since_ns >= PEACE_NS:
+            self._streams = 0
+        if self._streams >= STREAMS_MAX:
+            return "too_many_streams"
+        self._streams += 1
+        self._before, self.ssrc, self._changed_ns = self.ssrc, ssrc, now_ns
+        self._begin(0.0 if self._next_ts is None else self._media.audio_ms(self._next_ts))
         return None
 
     def replayed(self, data: bytes, size_bytes: int, arrival_ns: int) -> None:

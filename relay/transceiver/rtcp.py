@@ -81,7 +81,8 @@ class Rtcp:
         self._remote: int | None = None
         self._remote_lsr = 0
         self._remote_arrival_ns = 0
-        self.bye = False
+        self.gone: frozenset[int] = frozenset()
+        """Streams that the last BYE named (RFC 3550, section 6.6)."""
 
     def report(
         self, now_ns: int, rtp_ts: int, packets: int, octets: int, heard: tuple[int, StreamStats] | None
@@ -153,7 +154,7 @@ class Rtcp:
                         )
                     )
             elif isinstance(packet, RtcpByePacket):
-                self.bye = True
+                self.gone = frozenset(packet.sources)
         return reports
 
     def _name(self) -> bytes:

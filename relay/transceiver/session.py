@@ -403,7 +403,8 @@ class Session:
                 trip_us = round(report.rtt_ms * 1000)
                 self.facts.leg(arrival_ns, "client_transceiver", "rtcp", trip_us, self._shared.config.region)
             self._adapt(report)
-        if self._rtcp.bye:
+        # A client that goes on with a new stream says goodbye for the old one.
+        if self._rtcp.gone and self._user.ssrc in (None, *self._rtcp.gone):
             self.end("client", "bye")
         return None
 

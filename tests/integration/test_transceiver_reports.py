@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.integration.transceiver_tools import PATIENCE_S, Client, until, world
+from aiortc.rtp import RtcpByePacket
+
+from tests.integration.transceiver_tools import PATIENCE_S, Client, question, until, world
 
 DROPPED_ONE_IN = 5
 
@@ -100,3 +102,27 @@ async def test_loss_that_the_client_reports_changes_how_we_send_and_is_written_d
     assert decisions[0]["before"]["expected_loss_percent"] == 5
     assert decisions[-1]["after"]["expected_loss_percent"] > 5
     assert decisions[-1]["after"]["fec"]
+
+
+async def test_client_that_goes_on_with_a_new_stream_keeps_its_call(tmp_path: Path) -> None:
+    client = Client()
+    async with world(tmp_path) as made:
+        await made.call(client)
+        assert client.session_id is not None
+        user: Any = made.transceiver._sessions[client.session_id]._user
+        await until(lambda: user.stats.received > 100)
+        sender: Any = client.peer.getSenders()[0]
+        old, sender._ssrc = sender._ssrc, sender._ssrc ^ 1
+        await until(lambda: user.ssrc == old ^ 1)
+        await client.dtls._send_rtp(bytes(RtcpByePacket([old])))
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "agent_audio_started" in client.turns())
+        assert made.transceiver.counters.closed == {}
+        await client.dtls._send_rtp(bytes(RtcpByePacket([old ^ 1])))
+        await until(lambda: made.transceiver.sessions == 0)
+        await client.close()
+    turns = await made.facts("turn", client.session_id)
+    (onset,) = [row for row in turns if row["kind"] == "user_speech_started"]
+    assert onset["audio_ms"] > 1_500  # it goes on about where the old stream was
+    (closed,) = [row for row in await made.facts("session") if row["step"] == "closed"]
+    assert (closed["reason"], dict(closed["attributes"])) == ("bye", {"who": "client"})

@@ -12,7 +12,7 @@ from relay.opus import Encoder
 from relay.speech import load
 from relay.transceiver.counters import Counters
 from relay.transceiver.facts import SessionFacts
-from relay.transceiver.receive import UserVoice
+from relay.transceiver.receive import OVERTAKEN_NS, PEACE_NS, STREAMS_MAX, UserVoice
 from tests.unit.transceiver.facts_list import FactList
 from voice.jitterbuffer import JitterBufferConfig
 from voice.vad import EnergyVad, Pcm, Vad, level_dbov
@@ -149,3 +149,44 @@ def test_frames_carry_the_time_they_were_spoken_not_the_time_they_were_played() 
 def test_detectors_probability_goes_with_its_verdict() -> None:
     uplink = Uplink(vad=Unsure())
     assert {frame.probability for frame in uplink.run(set(), 20) if frame is not None} == {0.25}
+
+
+def talk(uplink: Uplink, ssrc: int, ticks: range) -> list[Any]:
+    """One stream of the user's, and what was heard while it lasted."""
+    heard = []
+    for tick in ticks:
+        uplink.receive(tick, tick * FRAME_NS + 5_000_000, ssrc=ssrc)
+        due = tick * FRAME_NS + 10_000_000
+        heard.append(uplink.voice.tick(due, due, UTC_NS + due))
+    return [frame for frame in heard if frame is not None]
+
+
+def test_media_clock_goes_on_with_a_new_stream() -> None:
+    uplink = Uplink(FIXED)
+    old, new = talk(uplink, 1, range(100)), talk(uplink, 2, range(100, 180))
+    assert new[0].audio_ms == old[-1].audio_ms + 20
+    assert [frame.audio_ms for frame in new] == [new[0].audio_ms + 20 * tick for tick in range(len(new))]
+    assert len(new) >= 75
+    assert new[-1].at_ns - old[-1].at_ns == pytest.approx((180 - 100) * FRAME_NS, abs=FRAME_NS)
+
+
+def test_packets_that_a_new_stream_has_overtaken_change_nothing() -> None:
+    uplink = Uplink(FIXED)
+    talk(uplink, 1, range(50))
+    for tick in range(60, 90):
+        talk(uplink, 2, range(tick, tick + 1))
+        uplink.receive(tick - 10, tick * FRAME_NS + 6_000_000, ssrc=1)
+    assert uplink.voice.ssrc == 2
+    assert uplink.voice.stats.received == 30
+    assert uplink.counters.drops == {"overtaken_stream": 30}
+
+
+def test_stream_may_change_again_and_again_if_there_is_peace_between() -> None:
+    uplink = Uplink()
+    for ssrc in range(30):
+        uplink.receive(0, ssrc * 2 * PEACE_NS, ssrc=ssrc)
+        uplink.receive(0, ssrc * 2 * PEACE_NS + 2 * OVERTAKEN_NS, ssrc=ssrc + 100)
+    assert uplink.counters.drops == {}
+    for ssrc in range(30):
+        uplink.receive(0, 60 * PEACE_NS + ssrc, ssrc=ssrc)
+    assert uplink.counters.drops == {"too_many_streams": 30 - STREAMS_MAX}

@@ -116,4 +116,4 @@ def test_whatever_arrives_in_the_shape_of_rtcp_never_raises(count: int, kind: in
 def test_goodbye_is_heard() -> None:
     theirs, ours = Rtcp(9, "their name"), Rtcp(7, "name")
     assert ours.received(theirs.goodbye(), UTC_NS) == []
-    assert ours.bye
+    assert ours.gone == {9}
