@@ -53,8 +53,11 @@ def has_fec(packet: bytes) -> bool:
 def is_voiced(packet: bytes) -> bool | None:
     """Say whether the sender's encoder took a packet for voice (RFC 6716 §4.2.3); None where packets do not say.
 
-    One flag for each 20 ms of the first SILK frame, of the mid channel; CELT-only packets have none.
+    One flag for each 20 ms of the first SILK frame, of the mid channel; CELT-only packets have none. A packet of
+    nothing but its TOC octet is an encoder's DTX (§2.1.9, §3.2.1): no voice in any mode.
     """
+    if len(packet) == 1:
+        return False
     flags = _silk_flags(packet)
     if flags is None:
         return None

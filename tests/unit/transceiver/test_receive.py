@@ -190,3 +190,20 @@ def test_stream_may_change_again_and_again_if_there_is_peace_between() -> None:
     for ssrc in range(30):
         uplink.receive(0, 60 * PEACE_NS + ssrc, ssrc=ssrc)
     assert uplink.counters.drops == {"too_many_streams": 30 - STREAMS_MAX}
+
+
+def test_senders_pauses_are_silence_and_nothing_is_made_up() -> None:
+    uplink = Uplink(FIXED)
+    pause = b"\x08"  # what libopus makes of a pause with DTX, of which senders send the first
+    uplink.packets[100] = pause
+    for tick in range(200):
+        if not 100 < tick < 120 and not 121 < tick < 140:
+            number = tick if tick <= 100 else tick - 19 if tick <= 121 else tick - 37
+            header = struct.pack("!BBHII", 0x80, PAYLOAD_TYPE, number, tick * 960, SSRC)
+            packet = pause if tick in (100, 121) else uplink.packets[50] if tick == 120 else uplink.packets[tick]
+            uplink.voice.received(header + packet, 100, UTC_NS + tick * FRAME_NS, tick * FRAME_NS)
+        due = tick * FRAME_NS + 10_000_000
+        uplink.voice.tick(due, due, UTC_NS + due)
+    kinds = uplink.kinds()
+    assert {kind for number, kind in kinds.items() if number < 200} == {"played", "silence"}
+    assert sum(kind == "silence" for kind in kinds.values()) >= 19 + 18

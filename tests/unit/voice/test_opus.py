@@ -11,7 +11,7 @@ from av.audio.codeccontext import AudioCodecContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voice.opus import duration_ms, frame_ms, has_fec
+from voice.opus import duration_ms, frame_ms, has_fec, is_voiced
 
 SAMPLES = 960
 
@@ -96,6 +96,22 @@ def test_durations(packet: bytes, expected: float | None) -> None:
 )
 def test_fec_flags_of_every_framing(packet: bytes, expected: bool) -> None:
     assert has_fec(packet) is expected
+
+
+@pytest.mark.parametrize(
+    ("packet", "expected"),
+    [
+        (b"\x08\x80", True),
+        (b"\x08\x40", False),
+        (b"\x18\x20", True),  # the last of 60 ms
+        (b"\x80\xff", None),  # CELT has no flags
+        (b"\x08", False),  # DTX
+        (b"\xf8", False),
+        (b"", None),
+    ],
+)
+def test_voice_flags(packet: bytes, expected: bool | None) -> None:
+    assert is_voiced(packet) is expected
 
 
 @settings(deadline=None)
