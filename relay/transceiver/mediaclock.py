@@ -55,6 +55,8 @@ class MediaClock:
         bucket = arrival_ns // BUCKET_NS
         if not self._buckets or self._buckets[-1][0] < bucket:
             self._buckets.append((bucket, offset))
+            while self._buckets[0][0] <= bucket - BUCKETS:  # nothing may have come for minutes
+                self._buckets.popleft()
         elif offset < self._buckets[-1][1]:
             self._buckets[-1] = (self._buckets[-1][0], offset)
         else:

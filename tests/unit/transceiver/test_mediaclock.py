@@ -57,3 +57,15 @@ def test_one_very_late_packet_changes_nothing_and_a_lasting_step_is_followed() -
     at = clock.at_ns(0)
     assert at is not None
     assert abs(at - (BASE_NS + 5000 * MS)) <= 1000
+
+
+def test_drift_is_followed_over_minutes_in_which_nothing_came() -> None:
+    clock = MediaClock()
+    feed(clock, [30.0] * 100, drift_ppm=50.0)
+    muted = 45_000  # a quarter of an hour: 45 ms
+    for k in range(100 + muted, 250 + muted):
+        sent_ns = BASE_NS + round((k + 1) * FRAME_NS * (1 + 50e-6))
+        clock.packet(k * FRAME % 2**32, FRAME, sent_ns + 30 * MS)
+    at = clock.at_ns((249 + muted) * FRAME)
+    assert at is not None
+    assert abs(at - (BASE_NS + round((249 + muted) * FRAME_NS * (1 + 50e-6)) + 30 * MS)) < MS
