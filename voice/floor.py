@@ -191,7 +191,7 @@ class Floor:
         return self._on(Event.AGENT_STARTED, self._moment(now_ns, audio_ms))
 
     def agent_stopped(self, now_ns: int, audio_ms: float, reason: StopReason) -> list[FloorOutput]:
-        """Report that the agent's last packet has left; or, with nothing heard yet, that there will be no answer.
+        """Report that the agent's last packet has left; or, with nothing heard of it yet, that there will be no answer.
 
         An agent that was told to pause reports `yielded` if it keeps a rest, anything else if there is none.
 
@@ -384,6 +384,10 @@ class Floor:
         return [self._by_agent("agent_resumed", moment._replace(reason=self._resume_reason), **self._resumed_by)]
 
     def _give_up_rest(self, _moment: _Moment) -> list[FloorOutput]:
+        return []
+
+    def _lose_rest(self, _moment: _Moment) -> list[FloorOutput]:
+        """There is nothing to go on with, so whatever the user says is a turn."""
         return []
 
     def _backchannel(self, moment: _Moment) -> list[FloorOutput]:

@@ -73,7 +73,7 @@ CAUSE: Final[dict[Event, str]] = {
     Event.AGENT_STARTED: "the first voiced packet of the answer, or of the rest of it, leaves",
     Event.AGENT_PAUSED: "the agent's last packet before its pause has left",
     Event.AGENT_STOPPED: "the agent's last packet has left",
-    Event.RESPONSE_FAILED: "the answer ended before any of it was heard",
+    Event.RESPONSE_FAILED: "the answer, or the rest of it, ended before any of it was heard",
     Event.HANGUP: "the call ends",
 }
 
@@ -121,9 +121,11 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (State.YIELDING_QUIET, Event.AGENT_PAUSED): Transition(State.HOLDING_QUIET, "stop_agent"),
     (State.YIELDING_QUIET, Event.AGENT_STOPPED): Transition(State.ENDPOINTING, "stop_agent"),
     (State.HOLDING, Event.USER_PAUSE): Transition(State.HOLDING_QUIET, "pause_turn"),
+    (State.HOLDING, Event.RESPONSE_FAILED): Transition(State.USER_SPEAKING, "lose_rest"),
     (State.HOLDING_QUIET, Event.USER_ONSET): Transition(State.HOLDING, "begin_turn"),
     (State.HOLDING_QUIET, Event.ENDPOINT_DUE): Transition(State.RESPONDING, "take_over"),
     (State.HOLDING_QUIET, Event.FALSE_BARGE_IN): Transition(State.RESUMING, "resume"),
+    (State.HOLDING_QUIET, Event.RESPONSE_FAILED): Transition(State.ENDPOINTING, "lose_rest"),
     (State.RESUMING, Event.USER_ONSET): Transition(State.HOLDING, "hold_again"),
     (State.RESUMING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "go_on"),
     (State.RESUMING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "give_up_rest"),

@@ -130,8 +130,8 @@ class Conversation:
         if self._reply is None:
             return None, False
         if not self._playing:
-            if self._reply.finished and not self._reply.played:
-                self._ended()  # it was asked for in advance and came to nothing
+            if self._reply.finished:
+                self._ended()  # it was asked for in advance and came to nothing, or nothing is left of one that paused
             return None, False
         pcm = self._reply.next_frame()
         starved = pcm is None and self._reply.played > 0 and not self._reply.complete

@@ -277,3 +277,39 @@ async def test_answer_that_the_application_stops_is_truncated_at_once(kind: str)
     started, stopped = (r["audio_ms"] for r in call.facts.rows["turn"] if r["kind"].startswith("agent_audio_st"))
     assert call.told[-1]["audio_end_ms"] == stopped - started
     await call.conversation.aclose()
+
+
+@pytest.mark.parametrize("kind", ["response.cancel", "output_audio_buffer.clear"])
+async def test_short_turn_after_the_client_stopped_a_paused_agent_is_answered(kind: str) -> None:
+    """Applications do so whenever the user begins to speak."""
+    call = Call(Talker())
+    await call.asked()
+    await call.until(State.AGENT_SPEAKING)
+    await call.until(State.HOLDING, speech=True)
+    call.client.received({"type": kind})
+    await call.until(State.RESPONDING)
+    assert call.turns("endpoint_decided", "backchannel", "agent_resumed") == [("endpoint_decided", None)] * 2
+    await call.conversation.aclose()
+
+
+class Breaking(Talker):
+    """Says half of it and breaks when it is told to."""
+
+    async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
+        del turn_id
+        for _ in range(self.frames):
+            yield Audio(TONE)
+        await self.released.wait()
+        raise ModelError("the connection broke")
+
+
+async def test_short_turn_while_the_rest_of_the_answer_fails_is_answered() -> None:
+    model = Breaking(5)
+    call = Call(model)
+    await call.asked()
+    await call.until(State.AGENT_SPEAKING)
+    await call.until(State.HOLDING, speech=True)  # all that there was has been heard, and more is to come
+    model.released.set()
+    await call.until(State.RESPONDING)
+    assert call.turns("endpoint_decided", "backchannel") == [("endpoint_decided", None)] * 2
+    await call.conversation.aclose()

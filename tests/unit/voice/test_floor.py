@@ -229,6 +229,18 @@ def test_an_agent_with_nothing_left_to_say_does_not_resume() -> None:
     assert short(scene.quiet(520))[-2:] == [("endpoint_decided", 2), ("RequestResponse", 2)]
 
 
+@pytest.mark.parametrize("quiet_ms", [0, 300])
+def test_what_a_user_says_to_a_paused_agent_that_loses_the_rest_is_a_turn(quiet_ms: int) -> None:
+    scene = Scene().answered()
+    scene.says(400)
+    scene.agent_stops("yielded")
+    scene.quiet(quiet_ms)
+    assert scene.agent_stops("completed") == []
+    scene.quiet(520)
+    assert short(scene.out)[-2:] == [("endpoint_decided", 2), ("RequestResponse", 2)]
+    assert events(scene.out, "backchannel") == []
+
+
 def test_a_paused_agent_goes_on_if_nothing_ends_the_users_turn() -> None:
     scene = Scene(FloorConfig(endpointing="model", unlikely_silence_ms=3_000.0)).answered()
     scene.quiet(3_000)  # nor did the model say anything about the first turn

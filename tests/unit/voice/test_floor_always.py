@@ -86,7 +86,8 @@ class Play:
         return self.floor.predicted(self.now, prediction)
 
     def stopped(self, reason: StopReason, ms: int) -> list[FloorOutput]:
-        if self.floor.state in (State.SPECULATING, State.RESPONDING, State.RESUMING) and reason != "yielded":
+        waiting = (State.SPECULATING, State.RESPONDING, State.HOLDING, State.HOLDING_QUIET, State.RESUMING)
+        if self.floor.state in waiting and reason in ("completed", "error"):
             self.out.append("failed")
         return self.floor.agent_stopped(self.now + ms * MS, self.audio_ms, reason)
 
