@@ -67,7 +67,7 @@ RETIRING_MAX: Final = 4
 """Answers that were cut off and whose model has not let go yet; a model that hangs on to more is called broken."""
 
 RETIRE_S: Final = 2.0
-"""Given to a model at a call's end to let go of its answers."""
+"""Given to a model at a call's end to let go of its answers, and then to close."""
 
 _log = structlog.get_logger(__name__)
 
@@ -109,6 +109,7 @@ class Conversation:
         self._reply: Reply | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._playing = False  # the answer there is may be heard
+        self._in_advance = False  # it was asked for before its turn was decided to be over
         self._audible = False
         self._closed = False
         self._out_ms = 0.0
@@ -210,14 +211,20 @@ class Conversation:
         """End what is being said and let the model go: the call is over."""
         self._closed = True
         self._apply(self._floor.hangup(self._clock.now_ns()))
-        reply, self._reply = self._reply, None
+        reply = self._let_go()
         if reply is not None and not reply.complete:
             self._retire(reply)
         if self._retiring:
             _, hanging = await asyncio.wait(self._retiring, timeout=RETIRE_S)
             if hanging:
                 _log.error("a voice model does not stop when it is cancelled", model=self._model.name)
-        await self._model.aclose()
+        closing = asyncio.get_running_loop().create_task(self._model.aclose(), name="close model")
+        await asyncio.wait([closing], timeout=RETIRE_S)
+        if closing.done():
+            closing.result()
+        else:
+            closing.cancel()
+            _log.error("a voice model does not close", model=self._model.name)
 
     def _apply(self, outputs: list[FloorOutput]) -> None:
         for output in outputs:
@@ -229,7 +236,7 @@ class Conversation:
                 self._request(output.turn_id, speculative=output.speculative)
             elif isinstance(output, ReleaseResponse):
                 self._counters.speculations["used"] += 1
-                self._playing = True
+                self._playing, self._in_advance = True, False
             elif isinstance(output, PauseAgent):
                 self._pause()
             elif isinstance(output, ResumeAgent):
@@ -255,7 +262,7 @@ class Conversation:
         if self._reply is not None:  # it was to be said unasked, and the user spoke instead
             self._model.interrupted(self._reply.turn_id, self._reply.played_ms)
         self._drop_reply()
-        self._playing = not speculative
+        self._playing, self._in_advance = not speculative, speculative
         if speculative:
             self._counters.speculations["asked"] += 1
         self._reply = Reply(turn_id, self._model.respond(turn_id), self._model_event, self._is_voiced, self._model_said)
@@ -281,8 +288,6 @@ class Conversation:
     def _stop(self, output: StopAgent) -> None:
         if self._reply is None or self._reply.turn_id != output.turn_id:
             return
-        if output.reason == "revoked" and not self._playing:
-            self._counters.speculations["dropped"] += 1
         self._model.interrupted(output.turn_id, self._reply.played_ms)
         self._drop_reply()
 
@@ -298,12 +303,18 @@ class Conversation:
         self._apply(self._floor.agent_stopped(self._clock.now_ns(), self._out_ms, "error" if error else "completed"))
 
     def _drop_reply(self) -> None:
-        reply, self._reply = self._reply, None
-        self._playing = self._audible = False
+        reply = self._let_go()
         if reply is not None and not reply.complete:
             self._retire(reply)
             if len(self._retiring) > RETIRING_MAX:
                 raise RuntimeError(f"voice model {self._model.name} does not stop answering when it is cancelled")
+
+    def _let_go(self) -> Reply | None:
+        reply, self._reply = self._reply, None
+        if self._in_advance:
+            self._counters.speculations["dropped"] += 1
+        self._playing = self._audible = self._in_advance = False
+        return reply
 
     def _retire(self, reply: Reply) -> None:
         task = asyncio.get_running_loop().create_task(reply.stop(), name=f"stop reply {reply.turn_id}")

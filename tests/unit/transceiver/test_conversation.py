@@ -313,3 +313,41 @@ async def test_short_turn_while_the_rest_of_the_answer_fails_is_answered() -> No
     await call.until(State.RESPONDING)
     assert call.turns("endpoint_decided", "backchannel") == [("endpoint_decided", None)] * 2
     await call.conversation.aclose()
+
+
+SPECULATIVE = FloorConfig(speculate_ms=200.0, endpoint_silence_ms=600.0)
+
+
+async def test_every_answer_asked_for_in_advance_is_counted_as_used_or_dropped() -> None:
+    used, revoked = Call(Talker(), SPECULATIVE), Call(Talker(), SPECULATIVE)
+    failed, ended = Call(Talker(0, error="no answer"), SPECULATIVE), Call(Talker(), SPECULATIVE)
+    for call in (used, revoked, failed, ended):
+        await call.asked()
+        await call.until(State.SPECULATING)
+    await used.until(State.AGENT_SPEAKING)
+    await revoked.until(State.USER_SPEAKING, speech=True)
+    await failed.until(State.ENDPOINTING)
+    for call in (used, revoked, failed, ended):
+        await call.conversation.aclose()
+    assert used.counters.speculations == {"asked": 1, "used": 1}
+    for call in (revoked, failed, ended):
+        assert call.counters.speculations == {"asked": 1, "dropped": 1}
+
+
+async def test_call_ends_though_its_model_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETIRE_S", 0.01)
+    never = asyncio.Event()
+    model = Talker()
+    monkeypatch.setattr(model, "aclose", never.wait)
+    async with asyncio.timeout(5):
+        await Call(model).conversation.aclose()
+
+
+async def test_what_a_model_fails_of_while_it_closes_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise OSError("no route")
+
+    model = Talker()
+    monkeypatch.setattr(model, "aclose", fail)
+    with pytest.raises(OSError, match="no route"):
+        await Call(model).conversation.aclose()
