@@ -43,6 +43,7 @@ FREE_S: Final = 2.0
 RATE_WAIT_MAX_S: Final = 5.0
 ATTEMPTS: Final = 3
 ANSWERS_KEPT: Final = 8
+ITEMS_KEPT: Final = 64
 METADATA: Final = "sidetone_answer"
 APPEND: Final = "input_audio_buffer.append"
 BUSY: Final = "conversation_already_has_active_response"
@@ -110,6 +111,8 @@ class OpenAIRealtimeModel(Model):
         self._free = asyncio.Event()
         self._free.set()
         self._words: dict[str, str] = {}
+        self._unanswered: deque[str] = deque(maxlen=ITEMS_KEPT)  # the user's items of a turn that is not answered yet
+        self._answered: deque[str] = deque(maxlen=ITEMS_KEPT)  # and of those that are
         self._not_before_s = 0.0
         self._greeted = False
 
@@ -150,18 +153,22 @@ class OpenAIRealtimeModel(Model):
     def _committed(self) -> None:
         self._voice.uncommitted_ms, self._voice.speech = 0, False
 
-    def _confirmed(self) -> None:
-        """Learn that the server has made an item: because we asked, or because its own detector says so."""
-        if self._voice.commits:
-            self._voice.commits -= 1
-        elif not self._own:
-            self._committed()
-            self.listener.user_turn_ended(self._detector)
+    def _confirmed(self, item: str) -> None:
+        """Learn that the server has made an item: because it was asked to, or because its own detector says so."""
+        if self._voice.commits or self._own:
+            self._voice.commits = max(0, self._voice.commits - 1)
+            self._answered.append(item)  # of the turn that we ask about
+            return
+        self._unanswered.append(item)
+        self._committed()
+        self.listener.user_turn_ended(self._detector)
 
     # Answers.
 
     async def respond(self, turn_id: int) -> AsyncGenerator[ModelOutput]:
         """Ask for a response, or take the one that came unasked, and yield what it brings."""
+        self._answered.extend(self._unanswered)
+        self._unanswered.clear()
         answer, self._unasked = self._unasked, None
         asked = answer is None
         if answer is None:
@@ -265,7 +272,7 @@ class OpenAIRealtimeModel(Model):
         elif kind.startswith("conversation.item.input_audio_transcription."):
             self._transcribed(kind, event)
         elif kind == "input_audio_buffer.committed":
-            self._confirmed()
+            self._confirmed(str(event.get("item_id")))
         elif kind == "rate_limits.updated":
             self._limited(event)
         elif kind == "error":
@@ -321,12 +328,13 @@ class OpenAIRealtimeModel(Model):
 
     def _transcribed(self, kind: str, event: dict[str, Any]) -> None:
         item = str(event["item_id"])
+        answered = item in self._answered
         if kind.endswith(".delta"):
             self._words = {item: self._words.get(item, "") + str(event.get("delta") or "")}
-            self.listener.user_partial(self._words[item], final=False)
+            self.listener.user_partial(self._words[item], final=False, answered=answered)
         elif kind.endswith(".completed"):
             self._words.pop(item, None)
-            self.listener.user_partial(str(event["transcript"]), final=True)
+            self.listener.user_partial(str(event["transcript"]), final=True, answered=answered)
 
     def _limited(self, event: dict[str, Any]) -> None:
         for limit in event["rate_limits"]:

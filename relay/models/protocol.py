@@ -72,8 +72,11 @@ class ModelError(Exception):
 class ModelListener(Protocol):
     """Who is told what a model knows beside its answers. Called from the event loop; nothing here blocks or raises."""
 
-    def user_partial(self, text: str, *, final: bool) -> None:
-        """Take the words of the user's current turn so far; `final` ones do not change any more."""
+    def user_partial(self, text: str, *, final: bool, answered: bool = False) -> None:
+        """Take the words of the user's current turn so far; `final` ones do not change any more.
+
+        `answered` words come late: they are of a turn that the model has been asked to answer.
+        """
 
     def user_turn_ended(self, reason: str) -> None:
         """Learn that the model holds the user's turn to be over; `reason` is its detector, such as `server_vad`."""

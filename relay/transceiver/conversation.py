@@ -156,9 +156,10 @@ class Conversation:
 
     # Called by the model.
 
-    def user_partial(self, text: str, *, final: bool) -> None:
+    def user_partial(self, text: str, *, final: bool, answered: bool = False) -> None:
         """Go by the user's words so far; keep them, of a call that consented."""
-        current = self._floor.state not in _USER_SILENT  # else they are late words of a turn that is being answered
+        # Words while the user is silent are late ones, too.
+        current = not answered and self._floor.state not in _USER_SILENT
         if current and claims_floor(text):
             self._apply(self._floor.floor_claimed(self._clock.now_ns()))
         if current and self._predictions is not None:

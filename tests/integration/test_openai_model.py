@@ -42,11 +42,13 @@ class Listener:
         self.notes: list[tuple[str, dict[str, object]]] = []
         self.ended: list[str] = []
         self.partials: list[tuple[str, bool]] = []
+        self.late: list[bool] = []
         self.idle = True
         self.asked_to_speak = 0
 
-    def user_partial(self, text: str, *, final: bool) -> None:
+    def user_partial(self, text: str, *, final: bool, answered: bool = False) -> None:
         self.partials.append((text, final))
+        self.late.append(answered)
 
     def user_turn_ended(self, reason: str) -> None:
         self.ended.append(reason)
@@ -146,6 +148,18 @@ async def test_servers_own_detection_says_when_a_turn_is_over(detection: str) ->
         assert "input_audio_buffer.speech_started" in told.kinds()
     assert told.partials[:2] == [("when do ", False), ("when do you open", False)]
     assert told.partials[-1] == ("when do you open", True)
+    assert not any(told.late)
+
+
+async def test_words_of_a_turn_that_was_asked_about_are_told_from_those_of_the_present_one() -> None:
+    async with (
+        realtime_server() as server,
+        model_of(server, transcription="whisper-1") as (model, told),
+    ):
+        ask(model)
+        await answer(model)  # it is this that commits the user's words, and only then are they understood
+        await until(lambda: ("when do you open", True) in told.partials)
+        assert all(told.late)
 
 
 @pytest.mark.parametrize("detection", ["server_vad", "semantic_vad"])

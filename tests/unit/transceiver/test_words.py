@@ -59,3 +59,18 @@ async def test_words_of_a_turn_that_goes_on_are_judged_as_they_come() -> None:
     await call.until(State.ENDPOINTING)
     assert predicted(call)[-1] == 0.05
     await call.conversation.aclose()
+
+
+async def test_late_words_of_the_turn_before_do_not_take_the_floor() -> None:
+    call = listening(Talker(200))
+    await call.asked()
+    await call.until(State.AGENT_SPEAKING)
+    await call.until(State.BARGING_IN, speech=True)
+    call.conversation.user_partial("I would like to book a table", final=True, answered=True)
+    await call.until(State.AGENT_SPEAKING)
+    assert call.turns("agent_yielded", "backchannel") == [("backchannel", None)]
+    await call.until(State.BARGING_IN, speech=True)
+    call.conversation.user_partial("no stop", final=False)
+    await call.until(State.RESPONDING)
+    assert call.turns("agent_yielded") == [("agent_yielded", "words")]
+    await call.conversation.aclose()
