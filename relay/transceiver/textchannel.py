@@ -52,8 +52,8 @@ class TextChannel(ABC):
         self._refilled = time.monotonic()
 
     def attach(self, channel: RTCDataChannel) -> None:
-        """Use a channel that the client opened, if it is the one; the first of that name counts."""
-        if channel.label != self._label or self._channel is not None:
+        """Use a channel that the client opened, if it is the one: of those that are open, the first of that name."""
+        if channel.label != self._label or (self._channel is not None and self._channel.readyState == "open"):
             return
         self._channel = channel
         channel.on("message", self.received)

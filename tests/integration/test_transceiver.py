@@ -334,3 +334,28 @@ async def test_offers_that_cannot_be_answered_are_refused_in_words(tmp_path: Pat
         assert (await api.get("/v1/regions")).json()["regions"] == ["north"]
         assert "sidetone_transceiver_refused_offers_total" in (await api.get("/metrics")).text
     await client.close()
+
+
+async def test_channel_that_the_client_closes_may_be_opened_again(tmp_path: Path) -> None:
+    client = Client()
+    ping = json.dumps({"type": "sidetone.ping", "client_ns": 5})
+
+    def pongs() -> int:
+        return sum(message["type"] == "sidetone.pong" for message in client.messages)
+
+    async with world(tmp_path) as made:
+        await made.call(client)
+        assert client.channel is not None
+        await until(lambda: len(client.messages) > 0)
+        client.channel.send(ping)
+        await until(lambda: pongs() == 1)
+        client.channel.close()
+        await until(lambda: client.channel is not None and client.channel.readyState == "closed")
+        again = client.peer.createDataChannel("sidetone")
+        again.on("message", lambda text: client.messages.append(json.loads(text)))
+        second = client.peer.createDataChannel("sidetone")  # beside one that is open it is not ours
+        await until(lambda: again.readyState == second.readyState == "open")
+        second.send(ping)
+        again.send(ping)
+        await until(lambda: pongs() == 2)
+        await client.close()
