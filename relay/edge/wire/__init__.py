@@ -12,7 +12,8 @@ from cffi import FFI
 
 HERE: Final = Path(__file__).parent
 HEADERS: Final = (HERE / "wire.h", HERE / "derive.h")
-CODE: Final = (HERE / "wire.c", HERE / "derive.c")
+"""What Python calls; the other headers are between C files."""
+CODE: Final = tuple(sorted(HERE.glob("*.c")))
 
 
 class Library(NamedTuple):
@@ -25,7 +26,7 @@ class Library(NamedTuple):
 
 def library_path() -> Path:
     """Where the library of these very sources lies once it is built: another version's is never loaded."""
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in (*HEADERS, *CODE)))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sorted(HERE.glob("*.[ch]"))))
     return HERE / f"_wire-{digest.hexdigest()[:16]}.so"
 
 

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "wire.h"
+#include "index.h"
 
 #ifndef SO_RXQ_OVFL
 #define SO_RXQ_OVFL 40
@@ -25,8 +26,6 @@
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
-
-#define NONE 0xFFFFFFFFu
 
 /* How long a turn goes on with what else arrives before the loop has its say: a turn of the loop costs as much as a
    packet or two, and under an ordinary load no more than that is there at a time. */
@@ -87,11 +86,8 @@ typedef struct {
 
 struct wire {
     side sides[2];              /* by where datagrams come from: clients, transceivers */
-    wire_flow *flows;
-    uint32_t *index;            /* open addressing, linear probing, twice the flows at least */
-    uint32_t mask;
+    flow_index index;
     uint32_t batch;
-    uint64_t seeds[2];
     uint64_t now_ns;
     int64_t late_ns;
     int ipv6, record, shed, behind, punctual;
@@ -102,7 +98,9 @@ struct wire {
     wire_capture rows;
 };
 
-wire_flow *wire_flows(wire *w) { return w->flows; }
+wire_flow *wire_flows(wire *w) { return w->index.flows; }
+void wire_open(wire *w, uint32_t slot) { flow_index_open(&w->index, slot); }
+void wire_close(wire *w, uint32_t slot) { flow_index_close(&w->index, slot); }
 wire_counters *wire_count(wire *w) { return &w->count; }
 wire_capture *wire_rows(wire *w) { return &w->rows; }
 int wire_behind(wire *w) { return w->behind; }
@@ -146,22 +144,15 @@ static int side_new(side *s, int fd, uint32_t n) {
 
 wire *wire_new(int public_fd, int internal_fd, int ipv6, uint32_t flows, uint32_t batch, const uint64_t *seeds) {
     wire *w = calloc(1, sizeof *w);
-    uint32_t places = 64;
     if (!w) return NULL;
-    while (places < flows * 2) places *= 2;
-    w->mask = places - 1;
     w->batch = batch;
     w->ipv6 = ipv6;
     w->segmenting[UP] = w->segmenting[DOWN] = 1;
-    memcpy(w->seeds, seeds, sizeof w->seeds);
-    w->flows = calloc(flows, sizeof *w->flows);
-    w->index = malloc(places * sizeof *w->index);
-    if (!w->flows || !w->index || !side_new(&w->sides[UP], public_fd, batch) ||
+    if (!flow_index_new(&w->index, flows, seeds) || !side_new(&w->sides[UP], public_fd, batch) ||
         !side_new(&w->sides[DOWN], internal_fd, batch)) {
         wire_free(w);
         return NULL;
     }
-    memset(w->index, 0xFF, places * sizeof *w->index);
     return w;
 }
 
@@ -171,53 +162,8 @@ void wire_free(wire *w) {
         free(s->data); free(s->control); free(s->from); free(s->in); free(s->received); free(s->left);
         free(s->piece); free(s->train_of); free(s->train); free(s->sorted); free(s->to_send); free(s->segment);
     }
-    free(w->flows);
-    free(w->index);
+    flow_index_free(&w->index);
     free(w);
-}
-
-/* Seeded: nobody who picks ports can make chains. */
-__extension__ typedef unsigned __int128 wide;
-
-static uint32_t place_of(const wire *w, const uint64_t key[3]) {
-    wide a = (wide)(key[0] ^ w->seeds[0]) * (key[1] ^ w->seeds[1] ^ 0x9E3779B97F4A7C15u);
-    uint64_t b = (uint64_t)a ^ (uint64_t)(a >> 64) ^ key[2];
-    a = (wide)(b ^ w->seeds[1]) * 0xD6E8FEB86659FD93u;
-    return (uint32_t)((uint64_t)a ^ (uint64_t)(a >> 64)) & w->mask;
-}
-
-static uint32_t find(const wire *w, const uint64_t key[3]) {
-    for (uint32_t at = place_of(w, key);; at = (at + 1) & w->mask) {
-        uint32_t slot = w->index[at];
-        if (slot == NONE) return NONE;
-        if (!memcmp(w->flows[slot].key, key, sizeof w->flows[slot].key)) return slot;
-    }
-}
-
-void wire_open(wire *w, uint32_t slot) {
-    uint32_t at = place_of(w, w->flows[slot].key);
-    while (w->index[at] != NONE) at = (at + 1) & w->mask;
-    w->index[at] = slot;
-}
-
-void wire_close(wire *w, uint32_t slot) {
-    uint32_t at = place_of(w, w->flows[slot].key), hole;
-    while (w->index[at] != slot) {
-        if (w->index[at] == NONE) return;
-        at = (at + 1) & w->mask;
-    }
-    /* Close the gap instead of marking it: the table stays as good as new, whatever comes and goes. */
-    for (hole = at;;) {
-        at = (at + 1) & w->mask;
-        if (w->index[at] == NONE) break;
-        uint32_t home = place_of(w, w->flows[w->index[at]].key);
-        if (((at - home) & w->mask) >= ((at - hole) & w->mask)) {
-            w->index[hole] = w->index[at];
-            hole = at;
-        }
-    }
-    w->index[hole] = NONE;
-    memset(&w->flows[slot], 0, sizeof w->flows[slot]);
 }
 
 static void key_of_source(const address *from, uint64_t key[3]) {
@@ -411,9 +357,9 @@ static wire_flow *flow_of_header(wire *w, const uint8_t *data, uint32_t bytes, u
     uint64_t key[3] = {0, 0, 0};
     if (bytes < header || data[0] != MAGIC_DOWN || (data[1] & IPV6_FLAG) != (w->ipv6 ? IPV6_FLAG : 0)) return NULL;
     memcpy(key, data + CLIENT_AT, w->ipv6 ? KEY_BYTES_V6 : KEY_BYTES_V4);
-    uint32_t slot = find(w, key);
+    uint32_t slot = flow_find(&w->index, key);
     if (slot == NONE) return NULL;
-    wire_flow *flow = &w->flows[slot];
+    wire_flow *flow = &w->index.flows[slot];
     return flow->down_bytes == header && !memcmp(flow->down, data, header) && flow->transceiver_bytes == from_bytes &&
                    !memcmp(flow->transceiver, from, from_bytes)
                ? flow
@@ -460,14 +406,14 @@ static inline __attribute__((always_inline)) void forward(wire *w, const int dir
         if (direction == UP) {
             uint64_t key[3];
             key_of_source(&s->from[i], key);
-            uint32_t slot = find(w, key);
+            uint32_t slot = flow_find(&w->index, key);
             if (slot == NONE) {
                 /* A check before it in this batch may be about to open its flow. */
                 if (s->left_count) leave(s, i, data, bytes, at_ns, tos);
                 else w->count.unknown_source++;
                 continue;
             }
-            flow = &w->flows[slot];
+            flow = &w->index.flows[slot];
             flow->seen_ns = w->now_ns;
         }
         int rtp = is_rtp(payload, size);
