@@ -120,7 +120,8 @@ class Edge:
         self._map: FlowMap | None = None
         self._saved = (0, 0)  # changes of the flow table, and when (monotonic)
         if config.flow_map is not None:
-            self._map = FlowMap(config.flow_map, header_keys, config.worker)
+            idle_ns = int(limits.idle_s * _NS)
+            self._map = FlowMap(config.flow_map, header_keys, idle_ns, config.worker, config.workers)
             self._restore(self._map)
         self._chores: list[Iterator[None]] = []
         self._next_flush_ns = self._next_sweep_ns = 0
@@ -279,7 +280,7 @@ class Edge:
 
     def _restore(self, kept: FlowMap) -> None:
         """Take up the flows of this edge's previous life, unless they are older than a flow may be idle."""
-        entries = kept.load(time.time_ns() - int(self._config.limits.idle_s * _NS))
+        entries = kept.load(time.time_ns())
         config = self._config
         allowed, now_ns = set(config.transceivers.values()), time.monotonic_ns()
         for entry in entries:

@@ -2,7 +2,7 @@
 
 One file a worker, written whole and renamed into place about once a second, off the loop: 8 bytes of magic, the time
 of writing (UTC ns), one record of 73 bytes per answered flow, and a MAC. It holds client addresses: only its owner may
-read it, and what is older than a flow may be idle is not used.
+read it. What is older than a flow may be idle is not used, and removed where no worker will write it again.
 """
 
 from __future__ import annotations
@@ -74,12 +74,23 @@ def decode(data: bytes, keys: Sequence[bytes]) -> tuple[int, list[Entry]]:
 
 
 class FlowMap:
-    """The file. `save` belongs to the loop; a thread of its own does the writing, so that no disk delays voice."""
+    """The file. `save` belongs to the loop; a thread of its own does the writing, so that no disk delays voice.
 
-    def __init__(self, path: Path, keys: Sequence[bytes], worker: int = 0) -> None:
+    Args:
+        path: of the first worker's.
+        keys: the first signs; an edge that learnt a new one believes its map of before.
+        idle_ns: how long a flow may be idle.
+        worker: whose file this is, from 0.
+        workers: how many there are now.
+
+    """
+
+    def __init__(self, path: Path, keys: Sequence[bytes], idle_ns: int, worker: int = 0, workers: int = 1) -> None:
         self._edge = path
         self._path = path.with_name(f"{path.name}+{worker}") if worker else path
-        self._keys = tuple(keys)  # the first signs: an edge that learnt a new one believes its map of before
+        self._idle_ns = idle_ns
+        self._worker, self._workers = worker, workers
+        self._keys = tuple(keys)
         self._changed = threading.Condition()
         self._to_write: bytes | None = None  # the latest only: a disk that hangs must not fill the memory
         self._closed = False
@@ -87,8 +98,8 @@ class FlowMap:
         self._thread = threading.Thread(target=self._write_all, name="flow-map", daemon=True)
         self._thread.start()
 
-    def load(self, oldest_ns: int) -> list[Entry]:
-        """Return what the edge's workers, as many as there were, saved at `oldest_ns` (UTC) or later, once per client.
+    def load(self, now_ns: int) -> list[Entry]:
+        """Return what the edge's workers, as many as there were, saved lately, once per client; `now_ns` is UTC.
 
         Whatever is wrong is logged: calls go on without.
         """
@@ -102,7 +113,7 @@ class FlowMap:
                 _log.warning("flow map not used", path=str(path), problem=str(error))
         by_client: dict[Address, Entry] = {}
         for saved_ns, entries in sorted(found, key=lambda one: one[0]):  # what was saved last is believed
-            if saved_ns >= oldest_ns:
+            if saved_ns >= now_ns - self._idle_ns:
                 by_client |= {entry.client: entry for entry in entries}
         return list(by_client.values())
 
@@ -131,6 +142,8 @@ class FlowMap:
         while (data := self._next()) is not None:
             try:
                 self._write(data)
+                if self._worker == 0:
+                    self._remove_left_over()
                 self._problem = None
             except OSError as error:
                 if self._problem != str(error):  # a full disk would be told of every second, on that very disk perhaps
@@ -150,6 +163,14 @@ class FlowMap:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123 - its mode
             file.write(data)
         fresh.rename(self._path)
+
+    def _remove_left_over(self) -> None:
+        """Remove outdated maps of workers beyond those that there are now: nobody else will."""
+        oldest_ns = self._path.stat().st_mtime_ns - self._idle_ns
+        for path in self._edge.parent.glob(f"{self._edge.name}+*"):
+            number = path.stem.rpartition("+")[2]  # also of what its writer did not come to rename
+            if number.isdigit() and int(number) >= self._workers and path.stat().st_mtime_ns < oldest_ns:
+                path.unlink()
 
 
 def _mac(body: bytes, key: bytes) -> bytes:

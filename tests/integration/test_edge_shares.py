@@ -121,7 +121,7 @@ def test_workers_read_the_maps_of_as_many_as_there_were(tmp_path: Path) -> None:
     (tmp_path / "north-1+3.new").write_bytes(b"half of")
     (tmp_path / "north-10").write_bytes(encode([kept(4, 13)], 200, KEY))
     for worker in range(2):
-        flow_map = FlowMap(path, [KEY], worker)
-        found = {entry.client[1]: entry.transceiver[1] for entry in flow_map.load(60)}
+        flow_map = FlowMap(path, [KEY], 40, worker, workers=2)
+        found = {entry.client[1]: entry.transceiver[1] for entry in flow_map.load(100)}
         flow_map.close()
         assert found == {1: 11, 2: 11}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from relay.edge.flows import Flow
 from tests.integration.edge_tools import wait_for
 
 KEY, OTHER = bytes(32), bytes(range(32))
+IDLE_NS = 30_000_000_000
 MAPPED = st.binary(min_size=4, max_size=4).map(lambda v4: bytes(10) + b"\xff\xff" + v4)  # clients of a socket of both
 V6 = (MAPPED | st.binary(min_size=16, max_size=16)).map(lambda packed: socket.inet_ntop(socket.AF_INET6, packed))
 HOSTS = st.ip_addresses(v=4).map(str) | V6
@@ -76,7 +78,7 @@ def save(kept: FlowMap, number: int, now_ns: int) -> None:
 def test_a_disk_that_hangs_fills_no_memory_and_gets_the_last_when_it_is_back(tmp_path: Path) -> None:
     path = tmp_path / "edge"
     os.mkfifo(path.with_suffix(".new"))  # whoever opens it to write waits for a reader
-    kept = FlowMap(path, [KEY])
+    kept = FlowMap(path, [KEY], IDLE_NS)
     save(kept, 1000, 1)
     tracemalloc.start()
     try:
@@ -99,9 +101,24 @@ def test_what_goes_wrong_with_the_disk_is_told_once(tmp_path: Path) -> None:
     blocked = tmp_path / "flows"
     blocked.write_text("no folder")
     with capture_logs() as logs:
-        kept = FlowMap(blocked / "edge", [KEY])
+        kept = FlowMap(blocked / "edge", [KEY], IDLE_NS)
         for now_ns in range(3):
             save(kept, 1, now_ns)
             wait_for(lambda: kept._to_write is None, "it is taken")
         kept.close()
     assert [entry["event"] for entry in logs] == ["flow map not written"]
+
+
+def test_maps_of_workers_that_there_are_no_more_are_removed_once_they_are_outdated(tmp_path: Path) -> None:
+    now_ns = time.time_ns()
+    aged = dict.fromkeys(("edge+1", "edge+2", "edge+2.new", "edge+10", "edge-b+2", "edge+x2"), now_ns - 2 * IDLE_NS)
+    aged["edge+3"] = now_ns - IDLE_NS // 2  # the next start, of any number of workers, may still want it
+    for name, at_ns in aged.items():
+        (tmp_path / name).write_bytes(encode([], at_ns, KEY))
+        os.utime(tmp_path / name, ns=(at_ns, at_ns))
+    for worker in (1, 0):
+        kept = FlowMap(tmp_path / "edge", [KEY], IDLE_NS, worker, workers=2)
+        save(kept, 1, now_ns)
+        kept.close()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"edge", "edge+1", "edge+3", "edge-b+2", "edge+x2"}
