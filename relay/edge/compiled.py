@@ -52,18 +52,18 @@ class CompiledDeriver:
 
     Args:
         library: from `wire.load`, without a problem.
-        streams_per_session: SSRCs over both taps.
+        streams_per_tap: SSRCs of one session at one tap.
 
     Raises:
         MemoryError: there is not enough; also later, by `derive`.
 
     """
 
-    def __init__(self, library: Library, streams_per_session: int) -> None:
+    def __init__(self, library: Library, streams_per_tap: int) -> None:
         self.block_rows = _MOST_ROWS
         self._ffi, self._lib = library.ffi, library.lib
         seed = int.from_bytes(os.urandom(8))
-        made: Any = self._lib.derive_new(streams_per_session, seed)
+        made: Any = self._lib.derive_new(streams_per_tap, seed)
         if made == self._ffi.NULL:
             raise MemoryError("no memory for an edge's streams")
         self._state: Any = self._ffi.gc(made, self._lib.derive_free)

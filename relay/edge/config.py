@@ -21,7 +21,7 @@ class Limits:
     idle_s: float = 30.0  # a flow without a packet from its client; ICE consent checks come every 5 s (RFC 7675)
     unanswered_s: float = 5.0  # a flow whose transceiver never answered
     rows: int = 65_536  # captured packets held between two flushes
-    streams_per_session: int = 16  # SSRCs over both taps: whoever has a flow can invent them
+    streams_per_tap: int = 8  # SSRCs of a session in one direction: whoever has a flow can invent those that go up
     waiting_s: float = 2.0  # packets wait this long to learn which session they belong to
     flush_s: float = 0.2
     batch: int = 256  # datagrams taken from one socket before the other gets its turn

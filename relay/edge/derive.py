@@ -53,7 +53,7 @@ class Deriver(Protocol):
 
     @property
     def refused(self) -> int:
-        """Rows left out so far: of streams beyond those that a session may have."""
+        """Rows left out so far: of streams beyond those that a session may have at a tap."""
 
     def derive(self, rows: Columns, owners: Owners) -> Iterator[Packets | None]:
         """Compute all columns of rows whose session is known."""
@@ -79,16 +79,16 @@ class PortableDeriver:
     """Implements `Deriver` by numpy, wherever Python runs.
 
     Args:
-        streams_per_session: SSRCs over both taps.
+        streams_per_tap: SSRCs of one session at one tap.
 
     """
 
-    def __init__(self, streams_per_session: int) -> None:
+    def __init__(self, streams_per_tap: int) -> None:
         self.block_rows = _BLOCK_ROWS
         self.lost = self.found = self.refused = 0
-        self._streams_per_session = streams_per_session
+        self._streams_per_tap = streams_per_tap
         self._streams: dict[int, _Stream] = {}
-        self._per_session: Counter[int] = Counter()
+        self._per_tap: Counter[int] = Counter()
 
     def derive(self, rows: Columns, owners: Owners) -> Iterator[Packets | None]:
         """Compute all columns in steps; the last one yields them, if rows are left."""
@@ -158,22 +158,22 @@ class PortableDeriver:
         """Forget streams whose last packet came before an instant."""
         for key in [key for key, stream in self._streams.items() if stream.last_ns < before_ns]:
             del self._streams[key]
-            left = self._per_session.pop(key >> _CODE_SHIFT) - 1
+            left = self._per_tap.pop(key >> _TAP_SHIFT) - 1
             if left:
-                self._per_session[key >> _CODE_SHIFT] = left
+                self._per_tap[key >> _TAP_SHIFT] = left
 
     def _within_caps(
         self, key: npt.NDArray[np.int64], order: npt.NDArray[np.intp]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-        """Leave out, and count, rows of streams beyond those that a session may have: who comes first is let in."""
+        """Leave out, and count, rows of streams beyond those that a session may have at a tap; the first are let in."""
         refused = []
         starts = _starts(key)
         for one in key[starts[np.argsort(order[starts])]].tolist():
             if one in self._streams:
                 continue
-            session = one >> _CODE_SHIFT
-            if self._per_session[session] < self._streams_per_session:
-                self._per_session[session] += 1
+            tap = one >> _TAP_SHIFT
+            if self._per_tap[tap] < self._streams_per_tap:
+                self._per_tap[tap] += 1
                 self._streams[one] = _Stream()
             else:
                 refused.append(one)

@@ -266,5 +266,5 @@ def make_deriver(config: EdgeConfig) -> Deriver:
     """Return the fastest way that is to be had here."""
     library = wire.load()
     if config.compiled and library.problem is None:
-        return CompiledDeriver(library, config.limits.streams_per_session)
-    return PortableDeriver(config.limits.streams_per_session)
+        return CompiledDeriver(library, config.limits.streams_per_tap)
+    return PortableDeriver(config.limits.streams_per_tap)

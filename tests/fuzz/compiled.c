@@ -276,7 +276,7 @@ static void derive_some(world *w, derive *d) {
                        level_ids, codes};
     for (size_t column = 0; column < sizeof columns / sizeof *columns; column++) free(columns[column]);
     if (!chance(8)) derive_forget(d, chance(2) ? INT64_MAX : (int64_t)run * 20000000);
-    check(derive_streams(d) <= 3 * 16);
+    check(derive_streams(d) <= 3 * 2 * 8);
     w->counts[0] = 0;
 }
 
@@ -297,7 +297,7 @@ int main(int given, char **argument) {
     time_t ends = time(NULL) + strtol(argument[3], NULL, 10);
     chance_state = strtoull(argument[1], NULL, 10) * 0x9E3779B97F4A7C15u + 1;
     load(given - 4, argument + 4);
-    derive *d = derive_new(16, chance_state);
+    derive *d = derive_new(8, chance_state);
     check(d);
     world w;
     world_new(&w);
@@ -311,7 +311,7 @@ int main(int given, char **argument) {
         }
         if (!chance(256)) {
             derive_free(d);
-            d = derive_new(16, chance_state);
+            d = derive_new(8, chance_state);
             check(d);
         }
     }

@@ -26,7 +26,7 @@ _CONFIG: Final = EdgeConfig(
     transceivers={"alph": ALPHA, "beta": BETA},
     keys=KEYS,
     host_id="host",
-    limits=Limits(flows=3, flows_per_source=2, flows_per_ufrag=2, rows=16, streams_per_session=2),
+    limits=Limits(flows=3, flows_per_source=2, flows_per_ufrag=2, rows=16, streams_per_tap=2),
 )
 
 

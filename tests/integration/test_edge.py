@@ -241,7 +241,9 @@ def test_every_packet_is_accounted_for_whenever_one_looks(world: World) -> None:
         return now.captured == now.emitted["packet"] + now.thinned + now.waiting + shed
 
     for n in range(600):
-        world.client.send(rtp(n, ssrc=n % 40), edge.address)  # some are of more streams than a session may have
+        world.client.send(
+            rtp(n, ssrc=n % 40), edge.address
+        )  # some are of more streams than a session may have at a tap
         assert all(whole(edge.counters()) for _ in range(20))
     wait_for(lambda: edge.counters().captured == 600, "all seen")
     world.finish()
@@ -251,7 +253,7 @@ def test_every_packet_is_accounted_for_whenever_one_looks(world: World) -> None:
 
 
 async def test_whoever_has_a_flow_cannot_make_streams_without_end(world: World) -> None:
-    edge = world.start(Limits(streams_per_session=4))
+    edge = world.start(Limits(streams_per_tap=4))
     connect(world, edge, new_ufrag())
     for ssrc in range(20):
         world.client.send(rtp(1, ssrc=ssrc), edge.address)

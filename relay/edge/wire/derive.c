@@ -10,7 +10,7 @@
 
 #define NONE 0xFFFFFFFFu
 
-enum { SESSION_ITSELF = 2 };    /* in place of a tap: the entry that counts a session's streams */
+enum { TAP_ITSELF = 2 };        /* in place of a tap, which is in place of the SSRC: counts a session's streams there */
 enum { FIXED_BYTES = 12, ONE_BYTE_PROFILE = 0xBEDE, TWO_BYTE_PROFILE = 0x100, STOP_ID = 15 };
 enum { MAX_DROPOUT = 3000, MAX_MISORDER = 100, CLOCK_RATE = 48000, NO_SEQ = -1 };       /* RFC 3550, A.1 */
 enum { SORTED_STREAMS_MAX = 4096 };     /* to sort more takes longer than voice should wait */
@@ -29,14 +29,14 @@ typedef struct {
     bits128 seen;               /* bit i: ext_max - i has arrived */
     int64_t last_ns;
     const uint8_t *session;     /* while rows are worked on */
-    uint64_t rows, at;          /* of these rows; of the session itself: its streams */
+    uint64_t rows, at;          /* of these rows; of a tap itself: its streams */
 } stream;
 
 struct derive {
     stream *streams;
     uint32_t *index;            /* open addressing, linear probing, at most half full */
     uint32_t count, capacity, mask;
-    uint32_t per_session;
+    uint32_t per_tap;
     uint64_t seed;
     uint32_t *touched;
     uint32_t touched_count;
@@ -118,18 +118,18 @@ static uint32_t open_entry(derive *d, int64_t code, uint32_t tap, uint32_t ssrc)
 }
 
 static uint32_t open_stream(derive *d, int64_t code, uint32_t tap, uint32_t ssrc) {
-    uint32_t session = find(d, code, SESSION_ITSELF, 0);
-    if (session == NONE) session = open_entry(d, code, SESSION_ITSELF, 0);
-    if (session == NONE || d->streams[session].rows >= d->per_session) return NONE;
+    uint32_t itself = find(d, code, TAP_ITSELF, tap);
+    if (itself == NONE) itself = open_entry(d, code, TAP_ITSELF, tap);
+    if (itself == NONE || d->streams[itself].rows >= d->per_tap) return NONE;
     uint32_t slot = open_entry(d, code, tap, ssrc);
-    if (slot != NONE) d->streams[session].rows++;
+    if (slot != NONE) d->streams[itself].rows++;
     return slot;
 }
 
-derive *derive_new(uint32_t streams_per_session, uint64_t seed) {
+derive *derive_new(uint32_t streams_per_tap, uint64_t seed) {
     derive *d = calloc(1, sizeof *d);
     if (!d) return NULL;
-    d->per_session = streams_per_session;
+    d->per_tap = streams_per_tap;
     d->seed = seed;
     if (!grow(d)) {
         derive_free(d);
@@ -153,7 +153,7 @@ uint64_t derive_found(const derive *d) { return d->found; }
 
 uint64_t derive_streams(const derive *d) {
     uint64_t found = 0;
-    for (uint32_t slot = 0; slot < d->count; slot++) found += d->streams[slot].tap != SESSION_ITSELF;
+    for (uint32_t slot = 0; slot < d->count; slot++) found += d->streams[slot].tap != TAP_ITSELF;
     return found;
 }
 
@@ -161,13 +161,13 @@ void derive_forget(derive *d, int64_t before_ns) {
     uint32_t kept = 0;
     for (uint32_t slot = 0; slot < d->count; slot++) {
         stream *s = &d->streams[slot];
-        if (s->tap == SESSION_ITSELF || s->last_ns >= before_ns) continue;
+        if (s->tap == TAP_ITSELF || s->last_ns >= before_ns) continue;
         s->gone = 1;
-        d->streams[find(d, s->code, SESSION_ITSELF, 0)].rows--;
+        d->streams[find(d, s->code, TAP_ITSELF, s->tap)].rows--;
     }
     for (uint32_t slot = 0; slot < d->count; slot++) {
         const stream *s = &d->streams[slot];
-        if (s->gone || (s->tap == SESSION_ITSELF && !s->rows)) continue;
+        if (s->gone || (s->tap == TAP_ITSELF && !s->rows)) continue;
         if (kept != slot) d->streams[kept] = *s;
         kept++;
     }
@@ -180,7 +180,7 @@ void derive_forget(derive *d, int64_t before_ns) {
 
 int derive_begin(derive *d, const derive_rows *rows) {
     for (uint32_t slot = 0; slot < d->count; slot++)
-        if (d->streams[slot].tap != SESSION_ITSELF) d->streams[slot].rows = 0;
+        if (d->streams[slot].tap != TAP_ITSELF) d->streams[slot].rows = 0;
     d->touched_count = 0;
     d->rows = *rows;
     d->rows.rows = 0;
@@ -207,7 +207,7 @@ int derive_scan(derive *d, uint64_t from, uint64_t to) {
         if (!known || r->owner[row] != owner || r->tap[row] != tap || its_ssrc != ssrc) {
             owner = r->owner[row], tap = r->tap[row], ssrc = its_ssrc, known = 1;
             int64_t code = owner < r->owners ? r->codes[owner] : -1;
-            if (code < 0 || tap >= SESSION_ITSELF) {
+            if (code < 0 || tap >= TAP_ITSELF) {
                 slot = NONE;
             } else {
                 slot = find(d, code, tap, ssrc);

@@ -57,7 +57,7 @@ typedef struct {
 typedef struct derive derive;
 
 /* NULL without memory. */
-derive *derive_new(uint32_t streams_per_session, uint64_t seed);
+derive *derive_new(uint32_t streams_per_tap, uint64_t seed);
 void derive_free(derive *d);
 /* Take rows up, in this order; each call but the first two may be made in steps. Negative without memory: the rows
    that were not taken in are refused. */
@@ -66,8 +66,8 @@ int derive_scan(derive *d, uint64_t from, uint64_t to);         /* rows: tell st
 uint64_t derive_arrange(derive *d);                             /* returns the packets that will come of them */
 void derive_place(derive *d, uint64_t from, uint64_t to);       /* rows: sort by stream */
 void derive_fill(derive *d, uint64_t from, uint64_t to, const derive_columns *out);     /* packets */
-/* Since the start: rows of streams beyond a session's, packets shown missing, those of them that came after all; and
-   streams now. */
+/* Since the start: rows of streams beyond a session's at a tap, packets shown missing, those of them that came after
+   all; and streams now. */
 uint64_t derive_refused(const derive *d);
 uint64_t derive_lost(const derive *d);
 uint64_t derive_found(const derive *d);

@@ -59,13 +59,13 @@ def arrays(deriver: Deriver, packets: Packets) -> dict[str, Array]:
 class Both:
     """Both ways, with the same owners: three sessions, one of which two owners share."""
 
-    def __init__(self, streams_per_session: int = 16) -> None:
+    def __init__(self, streams_per_tap: int = 8) -> None:
         self.owners = Owners()
         for owner, session in enumerate((b"a" * 16, b"b" * 16, b"c" * 16, b"b" * 16)):
             self.owners.new(session, owner)
         self.ids = [one for one in range(len(self.owners.codes)) if self.owners.codes[one] >= 0]
-        self.portable = PortableDeriver(streams_per_session)
-        self.compiled = CompiledDeriver(wire.load(), streams_per_session)
+        self.portable = PortableDeriver(streams_per_tap)
+        self.compiled = CompiledDeriver(wire.load(), streams_per_tap)
 
     def take(self, rows: list[tuple[int, int, bytes, int, int]]) -> Packets:
         """Derive rows of owner, tap, packet, time and TOS both ways; return what both say."""
@@ -130,7 +130,7 @@ def walk(chance: random.Random, rows: int) -> list[tuple[int, int, bytes, int, i
 @pytest.mark.parametrize("seed", range(60))
 def test_both_ways_say_the_same_of_anything(seed: int) -> None:
     chance = random.Random(seed)
-    both = Both(chance.choice((1, 3, 16)))
+    both = Both(chance.choice((1, 3, 8)))
     for _ in range(4):
         both.take(walk(chance, chance.choice((0, 1, 7, 8, 9, 300))))
         before_ns = chance.choice((-EVER, 0, 1_760_000_000_000_000_000))
@@ -167,6 +167,23 @@ def test_the_compiled_way_sorts_as_facts_are_sorted() -> None:
         for session, tap, ssrc in zip(packets["session"], packets["tap"], packets["stream"], strict=True)
     ]
     assert keys == sorted(keys)
+
+
+def test_streams_that_are_invented_on_the_way_up_cost_the_other_direction_and_other_calls_nothing() -> None:
+    both = Both(streams_per_tap=2)
+    for _ in range(2):  # the second time as if all had ended, which frees all places
+        invented = [(1, EDGE_UP, rtp(0, 0, ssrc), ssrc, 0) for ssrc in range(9)]
+        true = [
+            (1, EDGE_DOWN, rtp(0, 0, 1), 20, 0),
+            (3, EDGE_DOWN, rtp(0, 0, 2), 21, 0),
+            (0, EDGE_UP, rtp(0, 0, 1), 22, 0),
+        ]
+        refused = both.compiled.refused
+        packets = both.take(invented + true)
+        assert sorted(packets["observed_ns"].tolist()) == [0, 1, 20, 21, 22]
+        assert both.compiled.refused == refused + 7
+        for deriver in (both.portable, both.compiled):
+            deriver.forget(EVER)
 
 
 def test_rows_without_a_session_are_left_out_and_long_packets_keep_their_size() -> None:
