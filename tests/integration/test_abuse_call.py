@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aioice import stun
+from aiortc.rtp import is_rtcp
 
 from relay.transceiver.demux import ADDRESSES_PER_SESSION
 from tests.integration.transceiver_tools import Client, Stranger, World, question, until, world
@@ -30,6 +31,22 @@ def captured_request(client: Client, password: str | None = None) -> bytes:
 def pair(client: Client) -> Any:
     """The candidate pair that the client uses."""
     return client.dtls.transport._connection._nominated[1]
+
+
+class Wiretap:
+    """Takes the place of a protocol's transport and keeps what is sent."""
+
+    def __init__(self, protocol: Any) -> None:
+        self.transport = protocol.transport
+        self.sent: list[bytes] = []
+        protocol.transport = self
+
+    def sendto(self, data: bytes, to: tuple[str, int]) -> None:
+        self.sent.append(data)
+        self.transport.sendto(data, to)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
 
 
 def own_address(client: Client) -> tuple[str, int]:
@@ -111,6 +128,27 @@ async def test_forgeries_from_the_calls_own_address_are_refused(tmp_path: Path) 
         assert client.peer.connectionState == "connected"
         assert at.edge.counters().flows == 1
         await client.close()
+
+
+async def test_a_packets_number_alone_feigns_no_duplicate(tmp_path: Path) -> None:
+    """Somebody who sees the call's SSRC and numbers; libsrtp asks for the number before it asks for the signature."""
+    async with world(tmp_path) as at:
+        client = await at.call(Client())
+        wiretap = Wiretap(pair(client).protocol)
+        await goes_on(client)
+        known = [data for data in wiretap.sent if 0x80 <= data[0] < 0xC0 and not is_rtcp(data)][-40:-10]
+        assert len(known) == 30
+        refused, seen = (at.transceiver.counters.drops.get(name, 0) for name in ("srtp_refused", "replayed"))
+        for data in known:
+            wiretap.transport.sendto(data[:24] + secrets.token_bytes(len(data) - 24), at.edge.address)
+        for data in known[::3]:
+            wiretap.transport.sendto(data, at.edge.address)
+        await goes_on(client)
+        assert at.transceiver.counters.drops["srtp_refused"] == refused + 30
+        assert at.transceiver.counters.drops.get("replayed", 0) == seen
+        await client.close()
+    rows = [row for row in await at.facts("packet") if row["tap"] == "transceiver_in"]
+    assert sum(row["duplicate"] for row in rows) == 10
 
 
 async def test_who_has_a_call_cannot_take_anothers_address(tmp_path: Path) -> None:
