@@ -64,7 +64,7 @@ def config_of(
         keys=keyring(settings.ufrag_key_bytes(), settings.ufrag_key_previous_bytes()),
         flow_map=settings.data_dir / "flows" / mine.name,
         host_id=socket.gethostname(),
-        probes=worker == 0,  # an answer names no client, so that it comes to the first of the workers
+        probes=worker == 0,  # for all: an answer names no client, so that it comes to the first of the workers
         sampling=Sampling(settings.edge_sampling, settings.edge_sampling_one_in, hold_s=settings.edge_sampling_hold_s),
         worker=worker,
         workers=settings.edge_workers,

@@ -5,8 +5,8 @@ Standard input is a socket that the parent holds. What comes and goes there are 
     worker → parent   {"ready": true}                          everything is loaded
     parent → worker   {"take": 1, "transceivers": …}           with the place's two sockets (SCM_RIGHTS)
     worker → parent   {"forwarding": true}
-    parent → worker   {"report": 7}, {"transceivers": …}
-    worker → parent   {"report": 7, "counters": …, "silent_s": …, "spools": [0, 0]}
+    parent → worker   {"report": 7, "others_refuse": false}, {"transceivers": …}
+    worker → parent   {"report": 7, "counters": …, "silent_s": …, "spools": [0, 0], "refusing": false}
 
 The end of it means that the parent is gone: the ports must be free for the next one, so no call is waited for then.
 """
@@ -76,6 +76,7 @@ def _obey(control: socket.socket, edge: Edge, emitter: Emitter, stop: threading.
         if "transceivers" in told:
             edge.know(_addresses(told))
         if "report" in told:
+            edge.heed(others_refuse=told["others_refuse"])
             _tell(
                 control,
                 {
@@ -83,6 +84,7 @@ def _obey(control: socket.socket, edge: Edge, emitter: Emitter, stop: threading.
                     "counters": asdict(edge.counters()),
                     "silent_s": edge.silent_s,
                     "spools": [emitter.spools_set_aside, emitter.spools_deleted],
+                    "refusing": edge.refusing,
                 },
             )
     edge.hurry()

@@ -54,6 +54,7 @@ class _Worker:
         self.forwarding = False
         self.counters = NOTHING
         self.spools = (0, 0)
+        self.refusing = False
         self.reported = 0
 
     def tell(self, message: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
@@ -214,6 +215,7 @@ class Workers:
             worker.reported = told["report"]
             worker.counters = Counters(**told["counters"])
             worker.spools = tuple(told["spools"])
+            worker.refusing = told["refusing"]
             self._turned_s[worker.place] = time.monotonic() - told["silent_s"]
             self._overflowed[worker.place] = max(self._overflowed[worker.place], worker.counters.overflowed)
 
@@ -252,9 +254,10 @@ class Workers:
 
     def _ask(self) -> None:
         self._asked += 1
+        refusing = [worker for worker in self._workers if worker.refusing]
         for worker in self._workers:
             if worker.forwarding:
-                worker.tell({"report": self._asked})
+                worker.tell({"report": self._asked, "others_refuse": refusing not in ([], [worker])})
 
     def _all_reported(self) -> bool:
         return all(worker.reported >= self._asked for worker in self._workers if worker.forwarding)

@@ -47,7 +47,7 @@ class EdgeConfig:
         compiled: use the compiled half where it was built; False goes the portable way.
         flow_map: file in which flows outlive the process; None: they do not. Workers after the first add `+` and their
             number to its name.
-        probes: measure the way to each transceiver once a second.
+        probes: measure the way to each transceiver once a second, and tell them whether new calls are refused.
         limits: bounds.
         sampling: which packet facts are written.
         worker: which of the edge's processes this is, from 0.

@@ -158,6 +158,15 @@ class Edge:
         """
         self._router.know(transceivers)
 
+    @property
+    def refusing(self) -> bool:
+        """Whether it takes no new calls at present, of what it knows by itself."""
+        return self._router.refusing is not None
+
+    def heed(self, *, others_refuse: bool) -> None:
+        """Let probes say whether other workers of this edge refuse new calls. May be called from any thread."""
+        self._router.others_refuse = others_refuse
+
     def drain(self) -> None:
         """Take no new calls from now on, and tell transceivers so; those that live go on. For any thread."""
         self._draining = True

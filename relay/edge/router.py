@@ -56,6 +56,8 @@ class Router:
         self._capture = capture
         self.refusing: str | None = None
         """Why new clients are turned away at present, if they are. Clients of living calls that move are not new."""
+        self.others_refuse = False
+        """Whether another of the edge's workers turns new clients away."""
         self._record = config.packet_facts
         self._pairs = StunPairs()
         self._prober = Prober(self._header_keys, os.urandom)
@@ -68,8 +70,11 @@ class Router:
         self._codes = {address: code for code, address in self._transceivers.items()}
 
     def pings(self, now_ns: int) -> list[Outgoing]:
-        """Return a probe for each transceiver, which says whether new calls are refused here; `now_ns` is UTC."""
-        return self._prober.pings(self._codes, now_ns, refusing=self.refusing is not None)
+        """Return a probe for each transceiver, which says whether new calls are refused here; `now_ns` is UTC.
+
+        Nobody knows which worker a new client will come to, so one that refuses is enough.
+        """
+        return self._prober.pings(self._codes, now_ns, refusing=self.refusing is not None or self.others_refuse)
 
     def up(self, batch: Iterable[Datagram], now_ns: int, oldest_ns: int = 0) -> list[Outgoing]:
         """Route datagrams from clients. `now_ns` is monotonic; RTP received before `oldest_ns` (UTC) comes too late."""
