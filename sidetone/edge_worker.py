@@ -6,9 +6,11 @@ Standard input is a socket that the parent holds. What comes and goes there are 
     parent → worker   {"take": 1, "transceivers": …}           with the place's two sockets (SCM_RIGHTS)
     worker → parent   {"forwarding": true}
     parent → worker   {"report": 7, "others_refuse": false}, {"transceivers": …}
-    worker → parent   {"report": 7, "counters": …, "silent_s": …, "spools": [0, 0], "refusing": false}
+    worker → parent   {"report": 7, "counters": …, "silent_s": …, "spools": [0, 0], "refusing": false,
+                       "living": null}                         while it drains: flows of calls that it waits for
 
-The end of it means that the parent is gone: the ports must be free for the next one, so no call is waited for then.
+The end of it means that nothing is to be waited for: the parent is gone, and the ports must be free for the next one,
+or no worker has a call any more.
 """
 
 from __future__ import annotations
@@ -85,6 +87,7 @@ def _obey(control: socket.socket, edge: Edge, emitter: Emitter, stop: threading.
                     "silent_s": edge.silent_s,
                     "spools": [emitter.spools_set_aside, emitter.spools_deleted],
                     "refusing": edge.refusing,
+                    "living": edge.living,
                 },
             )
     edge.hurry()

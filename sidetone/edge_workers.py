@@ -34,6 +34,7 @@ from sidetone.settings import Settings, SettingsError
 
 _TURN_S: Final = 0.1
 _REPORT_EVERY_S: Final = 1.0
+_REPORT_EVERY_AT_END_S: Final = 0.25
 _PATIENCE_S: Final = 1.0  # for reports that somebody waits for
 _END_S: Final = 8.0  # beyond draining, in which a worker hands on its facts
 _DEATHS_AT_ONCE: Final = 3
@@ -55,6 +56,7 @@ class _Worker:
         self.counters = NOTHING
         self.spools = (0, 0)
         self.refusing = False
+        self.living: int | None = None
         self.reported = 0
 
     def tell(self, message: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
@@ -170,7 +172,7 @@ class Workers:
         with self._changed:
             self._fill()
             if time.monotonic() >= self._report_at_s:
-                self._report_at_s = time.monotonic() + _REPORT_EVERY_S
+                self._report_at_s = time.monotonic() + (_REPORT_EVERY_AT_END_S if self._ending else _REPORT_EVERY_S)
                 self._ask()
         for key, _ in self._selector.select(_TURN_S):
             worker: _Worker = key.data
@@ -216,6 +218,7 @@ class Workers:
             worker.counters = Counters(**told["counters"])
             worker.spools = tuple(told["spools"])
             worker.refusing = told["refusing"]
+            worker.living = told["living"]
             self._turned_s[worker.place] = time.monotonic() - told["silent_s"]
             self._overflowed[worker.place] = max(self._overflowed[worker.place], worker.counters.overflowed)
 
@@ -251,6 +254,10 @@ class Workers:
                     worker.process.terminate()
         while self._workers and time.monotonic() < until_s:
             self._turn()
+            # None goes before: a client that moves may come to any, and a port without a reader has calls lost.
+            if all(worker.living == 0 for worker in self._workers if worker.place is not None):
+                for worker in self._workers:
+                    worker.control.shutdown(socket.SHUT_WR)
 
     def _ask(self) -> None:
         self._asked += 1

@@ -117,6 +117,8 @@ class Edge:
         self._gauge = Gauge(limits)
         self._draining = False
         self._hurried = False
+        self.living: int | None = None
+        """Flows of calls that draining waits for; None before."""
         self._map: FlowMap | None = None
         self._saved = (0, 0)  # changes of the flow table, and when (monotonic)
         if config.flow_map is not None:
@@ -180,6 +182,7 @@ class Edge:
         """Forward until `stop` is set; then hand all captured facts on, close the sockets and return.
 
         With `drain_s`, calls that live then go on until they end, for so many seconds at most; no new ones are taken.
+        A worker goes on until it is told to `hurry`: clients of the others may come to it when they move.
 
         Meant for a process of its own: while it runs, what exists now is exempt from garbage collection.
         """
@@ -278,14 +281,21 @@ class Edge:
         while now_ns < ends_ns and not self._hurried:
             if now_ns >= look_ns:
                 look_ns = now_ns + _LIVING_NS
-                living = self._flows.living(now_ns)
-                if not living:
+                self.living = self._flows.living(now_ns)
+                if not self.living and self._config.workers == 1:
                     return
                 if not self._draining:
                     self.drain()
-                    log.info("edge draining", living=living, seconds_at_most=drain_s)
+                    if self._map is not None and self._config.workers > 1:
+                        threading.Thread(target=self._know_calls_elsewhere, args=(self._map,), daemon=True).start()
+                    log.info("edge draining", living=self.living, seconds_at_most=drain_s)
             self._turn()
             now_ns = time.monotonic_ns()
+
+    def _know_calls_elsewhere(self, kept: FlowMap) -> None:
+        """Read which calls the other workers have; off the loop. No new ones come to them from now on."""
+        ufrags = frozenset(entry.ufrag for entry in kept.load(time.time_ns()) if entry.ufrag is not None)
+        self._router.ufrags_elsewhere = ufrags
 
     def _restore(self, kept: FlowMap) -> None:
         """Take up the flows of this edge's previous life, unless they are older than a flow may be idle."""

@@ -58,6 +58,8 @@ class Router:
         """Why new clients are turned away at present, if they are. Clients of living calls that move are not new."""
         self.others_refuse = False
         """Whether another of the edge's workers turns new clients away."""
+        self.ufrags_elsewhere: frozenset[str] = frozenset()
+        """Of calls that other workers have: their clients, too, are not new."""
         self._record = config.packet_facts
         self._pairs = StunPairs()
         self._prober = Prober(self._header_keys, os.urandom)
@@ -173,7 +175,7 @@ class Router:
         transceiver = self._transceiver_of(ufrag)
         if transceiver is None:
             return None
-        if self.refusing is not None and flow is None and not self._flows.flows_of_ufrag(ufrag):
+        if self.refusing is not None and flow is None and not self._lives(ufrag):
             self.dropped[self.refusing] += 1
             return None
         try:
@@ -188,6 +190,9 @@ class Router:
             self.dropped[error.reason] += 1
             return None
         return flow, transceiver
+
+    def _lives(self, ufrag: str) -> bool:
+        return bool(self._flows.flows_of_ufrag(ufrag)) or ufrag in self.ufrags_elsewhere
 
     def _hand_over(self, flow: Flow, rival: Rival, told: Told, now_ns: int) -> None:
         try:

@@ -35,7 +35,7 @@ while data := control.recv({MESSAGE_BYTES_MAX}):
     if "report" in told:
         (folder / str(taken)).write_text(str(told["others_refuse"]))
         refusing = taken == 1 and not (folder / "relaxed").exists()
-        tell(report=told["report"], counters=counters, silent_s=0.0, spools=[0, 0], refusing=refusing)
+        tell(report=told["report"], counters=counters, silent_s=0.0, spools=[0, 0], refusing=refusing, living=None)
 """
 
 
@@ -109,6 +109,22 @@ def test_the_first_worker_says_to_transceivers_that_another_refuses_calls(tmp_pa
             for others_refuse in (False, True, False):
                 assert parent.report(others_refuse=others_refuse)["refusing"] is False
                 assert refuses(next_ping(transceiver)) is others_refuse
+        finally:
+            parent.control.close()
+            assert parent.process.wait(20) == 0
+
+
+def test_a_worker_without_calls_drains_until_its_parent_says_that_all_are_dry(tmp_path: Path) -> None:
+    transceiver = Peer()
+    with transceiver.socket, places() as sockets:
+        parent = Parent(tmp_path, transceiver, sockets[0], drain_s=60.0)
+        try:
+            assert parent.report()["living"] is None
+            parent.process.terminate()
+            wait_for(lambda: parent.report()["living"] == 0, "it drains")
+            wait_for(lambda: parent.report()["refusing"], "it takes no calls")
+            assert refuses(next_ping(transceiver))
+            assert parent.process.poll() is None
         finally:
             parent.control.close()
             assert parent.process.wait(20) == 0

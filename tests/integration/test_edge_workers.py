@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,8 +24,8 @@ from eventlog.port import TopicPartition
 from eventlog.schema import PACKET
 from eventlog.sqlite import SqliteEventLog
 from relay.edge.workers import WORKERS_MAX, open_sockets, worker_of
+from relay.encap import UP, derive, down_header, read_up
 from relay.encap import Client as ClientAddress
-from relay.encap import derive, down_header, read_up
 from relay.ufrag import key_id_of
 from sidetone.edge_workers import Workers
 from sidetone.settings import Settings, SettingsError, TransceiverSetting
@@ -65,6 +66,26 @@ def edge_alone(settings: Settings, transceiver: Peer) -> Iterator[tuple[Settings
         yield settings, edge
 
 
+def ufrag_of(settings: Settings) -> str:
+    """A new one that the edge takes."""
+    key = settings.ufrag_key_bytes()
+    return new_ufrag("alph", key, key_id_of(key))
+
+
+def through(settings: Settings, transceiver: Peer, flow: Flow, data: bytes, answer: bytes) -> None:
+    """Send a datagram up and its answer down."""
+    edge, key = settings.edges[0], derive(settings.ufrag_key_bytes())
+    flow.send(data, (edge.host, edge.port))
+    got = transceiver.receive()
+    while got[0] != UP:  # a probe of the way
+        got = transceiver.receive()
+    header = read_up(got, [key])
+    assert (header.client, got[header.offset :]) == (ClientAddress(*flow.address), data)
+    down = down_header(*flow.address, flow.session, key, LEVEL_ID) + answer
+    transceiver.send(down, (edge.internal_host, edge.internal_port))
+    assert flow.receive() == answer
+
+
 def test_many_flows_are_spread_and_their_facts_are_right_to_the_packet(tmp_path: Path) -> None:
     transceiver = Peer()
     with ExitStack() as opened:
@@ -73,26 +94,12 @@ def test_many_flows_are_spread_and_their_facts_are_right_to_the_packet(tmp_path:
         flows = [Flow(number) for number in range(HOSTS * PER_HOST)]
         for flow in flows:
             opened.enter_context(flow.socket)
-        key = settings.ufrag_key_bytes()
-        edge = settings.edges[0]
-        outside, inside = (edge.host, edge.port), (edge.internal_host, edge.internal_port)
-
-        def through(flow: Flow, data: bytes, answer: bytes) -> None:
-            flow.send(data, outside)
-            got = transceiver.receive()
-            while got[0] != 0x5E:  # a probe of the way
-                got = transceiver.receive()
-            header = read_up(got, [derive(key)])
-            assert (header.client, got[header.offset :]) == (ClientAddress(*flow.address), data)
-            transceiver.send(down_header(*flow.address, flow.session, derive(key), LEVEL_ID) + answer, inside)
-            assert flow.receive() == answer
-
         for flow in flows:
-            asked = check(new_ufrag("alph", key, key_id_of(key)))
-            through(flow, asked, check(answer_to=asked))
+            asked = check(ufrag_of(settings))
+            through(settings, transceiver, flow, asked, check(answer_to=asked))
         for n in range(PACKETS):
             for flow in flows:
-                through(flow, rtp(n, UP_SSRC), rtp(n, DOWN_SSRC))
+                through(settings, transceiver, flow, rtp(n, UP_SSRC), rtp(n, DOWN_SSRC))
         now = shown(settings)
         expected = Counter(worker_of(*flow.address, WORKERS) for flow in flows)
         both_ways = 2 * (PACKETS + 1)
@@ -201,6 +208,38 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, end: signal.Signals) -> N
         parent.send_signal(end)
         assert parent.wait(60) == (-end if end is signal.SIGKILL else 0)
         assert gone_within(tmp_path, 20.0)
+
+
+def test_while_the_edge_drains_a_client_may_move_to_another_worker(tmp_path: Path) -> None:
+    transceiver = Peer()
+    draining = settings_with_workers(tmp_path).model_copy(update={"drain_s": 90.0})
+    with ExitStack() as opened:
+        opened.enter_context(transceiver.socket)
+        settings, parent = opened.enter_context(edge_alone(draining, transceiver))
+        clients = [Flow(0) for _ in range(32)]
+        here = next(client for client in clients if worker_of(*client.address, WORKERS) == 1)
+        there, *strangers = (client for client in clients if worker_of(*client.address, WORKERS) == 0)
+        ufrag = ufrag_of(settings)
+        asked = check(ufrag)
+        through(settings, transceiver, here, asked, check(answer_to=asked))
+        kept = settings.data_dir / "flows" / f"{settings.edges[0].name}+1"
+        wait_for(lambda: ufrag.encode() in kept.read_bytes(), "its flow is written")
+        parent.send_signal(signal.SIGTERM)
+        log = settings.data_dir / "edge.log"
+        wait_for(lambda: log.read_text().count('"edge draining"') == WORKERS, "both drain")
+        untried = iter(strangers)
+
+        def reaches(client: Flow, ufrag: str) -> bool:
+            asked = check(ufrag)
+            client.send(asked, (settings.edges[0].host, settings.edges[0].port))
+            time.sleep(0.2)
+            return any(asked in data for data in transceiver.pending())
+
+        wait_for(lambda: not reaches(next(untried), ufrag_of(settings)), "new clients are refused")
+        wait_for(lambda: reaches(there, ufrag), "the client moves, and tries more than once")
+        through(settings, transceiver, there, rtp(1, UP_SSRC), rtp(1, DOWN_SSRC))
+        assert parent.poll() is None
+        assert parent.wait(60) == 0, "it ends when nothing was heard for a while"
 
 
 def test_two_edges_at_one_port_are_refused(tmp_path: Path) -> None:
