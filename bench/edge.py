@@ -22,8 +22,8 @@ from bench.relays.load import BURST, CLIENTS, PACKET_BYTES
 from bench.relays.sizes import speech_bytes
 from relay.edge import Limits
 
-PACKETS: Final = 200 * BURST
-SLOW_PACKETS: Final = 60 * BURST  # for those that take as long for these
+PACKETS: Final = 800 * BURST
+SLOW_PACKETS: Final = 240 * BURST  # for those that take as long for these
 PATIENT: Final = Limits(shed_behind_s=3600)  # saturated all the time, and yet a fact for every packet
 SETTLE_S: Final = 1.0  # for the facts of a run to be flushed and logged: their CPU counts
 
