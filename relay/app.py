@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 
+from relay.behaviours import HEADER
 from relay.client_secrets import PATH as CLIENT_SECRETS
 from relay.client_secrets import add_client_secrets
 from relay.ephemeral import EphemeralKeyError, EphemeralKeys
@@ -28,7 +29,7 @@ from relay.regions import AUTO, Board, client_of, make_router, ordered
 from relay.signalling import SDP, application_of, read_offer
 from relay.tracing_header import parent_of
 from relay.transceiver import BusyError, OfferError, Transceiver, UnknownRegionError
-from relay.transceiver.behaviour import HEADER, BehaviourError
+from relay.transceiver.behaviour import BehaviourError
 
 CALLS: Final = "/v1/realtime/calls"
 WHIP: Final = "/whip"

@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 
+from relay.behaviours import HEADER
 from relay.caller import stats
 from relay.caller.conversation import Conversation
 from relay.caller.ear import Ear
@@ -61,9 +62,6 @@ FINAL_REPORTS: Final = 5
 
 HANG_UP_S: Final = 0.5
 """How long the server may take to answer the hang-up."""
-
-BEHAVIOUR: Final = "sidetone-behaviour"
-"""HTTP header by which a script asks its agent to misbehave."""
 
 CREATED: Final = 201
 _POLL_S: Final = 0.005
@@ -206,7 +204,7 @@ class Call:
 
     def _behaviour(self) -> dict[str, str]:
         agent = self._config.script.agent
-        return {BEHAVIOUR: json.dumps(agent)} if agent else {}
+        return {HEADER: json.dumps(agent)} if agent else {}
 
     async def _converse(self) -> None:
         """Do the script while the statistics go out; ends early, with an error, if the connection is lost."""

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from relay.behaviours import LIMITS, MS_MAX
 from relay.caller import script as steps
 from relay.caller.script import Expected, Piece, Recording, Script, ScriptError, Silence, Speech, Step, Text
 from voice.errors import TURN_ERRORS
@@ -25,19 +26,10 @@ STEPS_MAX: Final = 500
 PIECES_MAX: Final = 32
 TEXT_CHARS_MAX: Final = 500
 TITLE_CHARS_MAX: Final = 120
-MS_MAX: Final = 600_000.0
 SEED_MAX: Final = 2**32 - 1
 
 _TAG: Final = "tag:yaml.org,2002:"
 _VOICE: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+_-")
-
-AGENT: Final[Mapping[str, float]] = {
-    "think_ms": MS_MAX,
-    "think_spread": 2.0,
-    "endpoint_silence_ms": MS_MAX,
-    "barge_in_ms": MS_MAX,
-}
-"""What a script may ask of its agent, with the largest value."""
 
 
 def read(path: Path) -> Script:
@@ -197,8 +189,8 @@ class _Reader:
         return Expected(int(turn), error)
 
     def _agent(self, node: Node) -> dict[str, float]:
-        given = self._mapping(node, "agent", tuple(AGENT))
-        return {name: self._number(value, name, AGENT[name]) for name, value in given.items()}
+        given = self._mapping(node, "agent", tuple(LIMITS))
+        return {name: self._number(value, name, LIMITS[name]) for name, value in given.items()}
 
     def _mapping(self, node: Node, what: str, known: tuple[str, ...]) -> dict[str, Node]:
         self._plain(node)

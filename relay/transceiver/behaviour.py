@@ -11,20 +11,10 @@ import json
 from dataclasses import replace
 from typing import Final
 
+from relay.behaviours import HEADER, LIMITS
 from relay.transceiver.config import TransceiverConfig
 
-HEADER: Final = "sidetone-behaviour"
 CHARS_MAX: Final = 500
-MS_MAX: Final = 600_000.0
-
-LIMITS: Final[dict[str, float]] = {
-    "think_ms": MS_MAX,
-    "think_spread": 2.0,
-    "endpoint_silence_ms": MS_MAX,
-    "barge_in_ms": MS_MAX,
-}
-"""What may be asked, with the largest value: the think time of a model that only pretends to think and the deviation of
-its logarithm; the silence after which a turn is over; how long the user must speak over the agent to take the floor."""
 
 
 class BehaviourError(ValueError):

@@ -25,10 +25,9 @@ from relay.caller.script import (
     Text,
     WaitForAnswer,
 )
-from relay.caller.script_file import AGENT, BYTES_MAX, parse, read
+from relay.caller.script_file import BYTES_MAX, parse, read
 from relay.speech import load
 from relay.speech.clip import RATE
-from relay.transceiver.behaviour import LIMITS
 from voice.errors import TURN_ERRORS
 
 
@@ -165,10 +164,6 @@ def test_the_guide_lists_the_library_as_it_is() -> None:
         script = built_in(name)
         provoked = ", ".join(f"`{one.error}` ({one.turn})" for one in script.expect) or "nothing"
         assert f"| `{name}` | {script.title} | {provoked} |" in guide
-
-
-def test_a_script_may_ask_of_the_agent_what_a_server_takes() -> None:
-    assert AGENT == LIMITS
 
 
 def test_a_pause_within_an_utterance_is_exact(tmp_path: Path) -> None:
