@@ -326,6 +326,11 @@ class Settings(BaseSettings):
                 "endpointing by the model needs one that listens: SIDETONE_MODEL=openai_realtime with "
                 "SIDETONE_OPENAI_TURN_DETECTION=server_vad or semantic_vad"
             )
+        if self.endpointing == "model" and api and self.speculate == "on":
+            raise ValueError(
+                "SIDETONE_SPECULATE=on does not go with endpointing by the model: asking in advance takes the user's "
+                "words from the server's detector, which then never says that the turn is over: leave it at auto"
+            )
         if self.endpointing == "transcript" and (pretends or (api and self.openai_transcription is None)):
             raise ValueError(
                 "endpointing by transcript needs a model that tells the user's words: SIDETONE_MODEL=openai_realtime "

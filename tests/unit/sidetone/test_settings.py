@@ -124,6 +124,13 @@ def test_a_turn_cannot_be_ended_by_a_model_that_tells_nothing(flags: dict[str, o
         load(**flags)
 
 
+def test_asking_in_advance_does_not_take_the_turns_end_from_the_model() -> None:
+    listens = {"endpointing": "model", "model": "openai_realtime", "openai_turn_detection": "server_vad"}
+    with pytest.raises(SettingsError, match="SIDETONE_SPECULATE=on"):
+        load(**listens, speculate="on")
+    load(**{**listens, "endpointing": "silence"}, speculate="on")
+
+
 def test_a_turn_can_be_ended_by_a_model_that_listens() -> None:
     load(endpointing="model", model="openai_realtime", openai_turn_detection="semantic_vad")
     load(endpointing="transcript", model="openai_realtime", openai_transcription="whisper-1")
