@@ -112,6 +112,7 @@ class Conversation:
         self._in_advance = False  # it was asked for before its turn was decided to be over
         self._audible = False
         self._closed = False
+        self._deaf = False  # the model has failed to hear, which is told once
         self._out_ms = 0.0
         self._clock = FloorClock()
         self._client = client
@@ -119,12 +120,22 @@ class Conversation:
 
     def heard(self, frame: Heard) -> None:
         """Take the user's next 20 ms."""
-        self._model.hear(frame.pcm, speech=frame.speech)
+        self._let_hear(frame)
         if self._predictions is not None:
             self._predictions.hear(frame.pcm)
         now_ns = self._clock.now_ns()
         at_ns = min(now_ns, frame.at_ns - self._clock.set_ns)
         self._apply(self._floor.user_frame(now_ns, at_ns, frame.audio_ms, frame.speech, frame.probability))
+
+    def _let_hear(self, frame: Heard) -> None:
+        try:
+            self._model.hear(frame.pcm, speech=frame.speech)
+        except Exception as error:  # noqa: BLE001 - a model is foreign code; its deafness costs answers, not the call
+            self._counters.deaf_frames += 1
+            if not self._deaf:
+                self._deaf = True
+                _log.exception("a voice model cannot hear", model=self._model.name)
+                self.note("hear_failed", problem=f"{type(error).__name__}: {error}")
 
     def next_frame(self) -> tuple[Pcm | None, bool]:
         """Return the agent's next 20 ms, None for silence, and whether voice was due and none was ready."""

@@ -21,6 +21,7 @@ class Counters(Collector):
         self.sessions = 0
         self.packets: Counter[str] = Counter()  # tap
         self.underruns = 0
+        self.deaf_frames = 0  # of the user's, that a model failed to hear
         self.closed: Counter[tuple[str, ...]] = Counter()  # who, reason
         self.refused: Counter[str] = Counter()  # offers, by reason
         self.messages: Counter[str] = Counter()  # from clients by data channel, by verdict
@@ -59,6 +60,9 @@ class Counters(Collector):
         yield _family("drops", "Datagrams not used", ("reason",), _keyed(self._drops))
         yield CounterMetricFamily(
             "sidetone_transceiver_underruns", "Voiced frames that did not leave in their 20 ms", value=self.underruns
+        )
+        yield CounterMetricFamily(
+            "sidetone_transceiver_deaf_frames", "Frames that a voice model failed to hear", value=self.deaf_frames
         )
         yield _family("closed", "Calls that ended", ("who", "reason"), self.closed)
         yield _family("refused_offers", "Offers not answered", ("reason",), _keyed(self.refused))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from relay.models import FRAME_SAMPLES, Audio, Event, Model, ModelError, ModelOutput, Transcript
+from relay.models import FRAME_SAMPLES, Audio, Event, Model, ModelError, ModelOutput, Pcm, Transcript
 from relay.transceiver import conversation as module
 from relay.transceiver.conversation import RETIRING_MAX, Conversation
 from relay.transceiver.counters import Counters
@@ -289,6 +289,24 @@ async def test_short_turn_after_the_client_stopped_a_paused_agent_is_answered(ki
     call.client.received({"type": kind})
     await call.until(State.RESPONDING)
     assert call.turns("endpoint_decided", "backchannel", "agent_resumed") == [("endpoint_decided", None)] * 2
+    await call.conversation.aclose()
+
+
+class Deaf(Talker):
+    """Fails at whatever is said to it."""
+
+    def hear(self, pcm: Pcm, *, speech: bool) -> None:
+        raise ZeroDivisionError(f"no samples of {pcm.size}, {speech}")
+
+
+async def test_model_that_cannot_hear_keeps_its_call_and_is_told_of_once() -> None:
+    call = Call(Deaf(5))
+    await call.asked()
+    await call.until(State.AGENT_SPEAKING)
+    (note,) = [row["payload"] for row in call.facts.rows["input"] if row["kind"] == "model"]
+    assert b"hear_failed" in note
+    assert b"ZeroDivisionError: no samples of 960" in note
+    assert call.counters.deaf_frames == call.ticks
     await call.conversation.aclose()
 
 
