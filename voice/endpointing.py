@@ -106,10 +106,12 @@ class Endpointer:
         self.prediction = prediction
         return True
 
-    def ended_by_model(self, reason: str) -> None:
-        """Learn that the listening model holds the turn for over."""
-        if self._config.endpointing == "model":
-            self.reason = reason
+    def ended_by_model(self, reason: str) -> bool:
+        """Learn that the listening model holds the turn for over; False if its word does not count."""
+        if self._config.endpointing != "model":
+            return False
+        self.reason = reason
+        return True
 
     @property
     def probability(self) -> float | None:

@@ -54,6 +54,7 @@ ModelKind = Literal["response_requested", "model_first_token", "model_first_audi
 _MODEL_KINDS: Final = frozenset(get_args(ModelKind))
 _STOP_REASONS: Final = frozenset(get_args(StopReason))
 _YIELDING: Final = frozenset({State.YIELDING, State.YIELDING_QUIET})
+_SPEAKING: Final = frozenset({State.USER_SPEAKING, State.HOLDING})
 _PAUSED: Final = frozenset({State.ENDPOINTING, State.SPECULATING, State.HOLDING_QUIET})
 
 
@@ -150,9 +151,16 @@ class Floor:
         return [candidate, *self._silent(moment)]
 
     def turn_ended(self, now_ns: int, reason: str) -> list[FloorOutput]:
-        """Learn that the model which listens holds the user's turn to be over."""
-        self.endpointer.ended_by_model(reason)
-        return self._silent(self._moment(now_ns)) if self.state in _PAUSED else []
+        """Learn that the model which listens holds the user's turn to be over.
+
+        It is believed also while the detector hears speech, such as in noise, unless the user has just gone on.
+        """
+        if not self.endpointer.ended_by_model(reason):
+            return []
+        moment = self._moment(now_ns)
+        believed = self.state in _SPEAKING and self._user.duration_ms >= self.config.endpoint_silence_ms
+        out = self._overrule(moment) if believed else []
+        return out + (self._silent(moment) if self.state in _PAUSED else [])
 
     def floor_claimed(self, now_ns: int) -> list[FloorOutput]:
         """Learn from the user's words that what is being said over the agent is meant to take the floor."""
@@ -216,9 +224,14 @@ class Floor:
         self._now_ns = max(self._now_ns, now_ns)
         return _Moment(self._now_ns, audio_ms, reason)
 
+    def _overrule(self, moment: _Moment) -> list[FloorOutput]:
+        """Hold the user for silent, whatever the detector says."""
+        self._user.overrule()
+        return self._on(Event.USER_PAUSE, moment)
+
     def _ask(self) -> list[FloorOutput]:
         """Have the predictor asked as soon as a silence is worth it, also while it may be a gap between words."""
-        if self.state in _PAUSED or (self._user.in_speech and self.state in (State.USER_SPEAKING, State.HOLDING)):
+        if self.state in _PAUSED or (self._user.in_speech and self.state in _SPEAKING):
             question = self.endpointer.question(self._user.silence_ms)
             if question is not None:
                 return [PredictEnd(question)]
@@ -325,6 +338,7 @@ class Floor:
         ]
 
     def _give_up(self, _moment: _Moment) -> list[FloorOutput]:
+        self._user.believe()
         self._requested = False
         self._answered += 1
         self._open = False
@@ -342,6 +356,7 @@ class Floor:
         return [self._by_agent("agent_audio_started", moment, over_user=self._user.in_speech, unasked=unasked)]
 
     def _stop_agent(self, moment: _Moment) -> list[FloorOutput]:
+        self._user.believe()
         return [self._by_agent("agent_audio_stopped", moment, over_user=self._user.in_speech)]
 
     def _leave_floor(self, moment: _Moment) -> list[FloorOutput]:
@@ -384,6 +399,7 @@ class Floor:
         return [self._by_agent("agent_resumed", moment._replace(reason=self._resume_reason), **self._resumed_by)]
 
     def _give_up_rest(self, _moment: _Moment) -> list[FloorOutput]:
+        self._user.believe()
         return []
 
     def _lose_rest(self, _moment: _Moment) -> list[FloorOutput]:
@@ -422,9 +438,10 @@ class Floor:
         }
 
     def _detected(self) -> dict[str, float]:
-        """What the detector made of the last frame."""
+        """What the detector made of the last frame, and whether that counts."""
         probability = self._speech_probability
-        return {} if probability is None else {"speech_probability": round(probability, 3)}
+        found = {} if probability is None else {"speech_probability": round(probability, 3)}
+        return {**found, "overruled": True} if self._user.overruled else found
 
     def _claim_anew(self) -> None:
         self._claimed, self._over_ms = False, 0.0

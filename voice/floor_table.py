@@ -65,7 +65,7 @@ class Event(StrEnum):
 
 CAUSE: Final[dict[Event, str]] = {
     Event.USER_ONSET: "speech for `min_speech_ms`",
-    Event.USER_PAUSE: "silence for `pause_ms`",
+    Event.USER_PAUSE: "silence for `pause_ms`, or the model's own word that the turn is over",
     Event.SPECULATION_DUE: "silence for `speculate_ms`, and no predictor says that the user will go on",
     Event.ENDPOINT_DUE: "silence for as long as the endpointer wants, or the model's own word",
     Event.FALSE_BARGE_IN: "the same, after a backchannel; or silence for `resume_ms`",

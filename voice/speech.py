@@ -16,6 +16,8 @@ class SpeechTrack:
     when nothing has been speech for `pause_ms`, and dates from the end of the last speech frame, less the detector's
     hangover. Shorter silences belong to the talkspurt.
 
+    What is heard may be overruled: it is not the user's speech, until the detector has fallen silent for once.
+
     Args:
         frame_ms: length of a frame.
         min_speech_ms: shortest run of speech that is an onset.
@@ -32,6 +34,9 @@ class SpeechTrack:
         self._run: tuple[int, float] | None = None  # first frame of the speech run before an onset
         self._run_ms = 0.0
         self._frame_end_ns = 0
+        self._quiet_ms = 0.0  # since the detector was overruled
+        self.overruled = False
+        """Whether what the detector calls speech is taken for silence."""
         self.in_speech = False
         self.onset_ns = 0
         """Start of the current or last talkspurt."""
@@ -58,6 +63,10 @@ class SpeechTrack:
         """Take the next frame, which begins at `at_ns`; say whether it makes an onset or a pause certain."""
         end_ns = at_ns + round(self._frame_ms * _MS)
         self._frame_end_ns = max(self._frame_end_ns, end_ns)
+        if self.overruled:
+            self._quiet_ms = 0.0 if speech else self._quiet_ms + self._frame_ms
+            self.overruled = self._quiet_ms < self._pause_ms
+            return None
         if not speech:
             self._run = None
             if self.in_speech and self.silence_ms >= self._pause_ms:
@@ -84,6 +93,14 @@ class SpeechTrack:
         self._run = None
         self._extend(at_ns, audio_ms)
         return "onset"
+
+    def overrule(self) -> None:
+        """End the talkspurt, whatever the detector says."""
+        self.in_speech, self.overruled, self._quiet_ms = False, True, 0.0
+
+    def believe(self) -> None:
+        """Take what the detector says for speech again."""
+        self.overruled = False
 
     def _extend(self, at_ns: int, audio_ms: float) -> None:
         ahead_ms = self._frame_ms - self._hangover_ms

@@ -133,3 +133,45 @@ def test_the_model_may_say_so_before_the_pause_is_certain() -> None:
     scene.quiet(100)
     assert scene.floor.turn_ended(scene.now_ms * MS, "server_vad") == []
     assert short(scene.quiet(100))[-1] == ("RequestResponse", 1)
+
+
+def test_the_models_word_ends_a_turn_in_noise_that_the_detector_takes_for_speech() -> None:
+    scene = Scene(FloorConfig(endpointing="model"))
+    for turn_id in (1, 2):
+        scene.out.clear()
+        scene.says(2_000)
+        scene.out += scene.floor.turn_ended(scene.now_ms * MS, "server_vad")
+        assert short(scene.out) == [
+            ("user_speech_started", turn_id),
+            ("user_speech_stopped", turn_id),
+            ("endpoint_candidate", turn_id),
+            ("endpoint_decided", turn_id),
+            ("RequestResponse", turn_id),
+        ]
+        (decided,) = events(scene.out, "endpoint_decided")
+        assert (decided.inputs["model_reason"], decided.inputs["overruled"]) == ("server_vad", True)
+        assert scene.says(500) == []  # it goes on, and calls nothing off
+        scene.agent_starts()
+        assert scene.says(1_000) == []
+        scene.agent_stops()
+    scene.quiet(200)
+    scene.says(100)
+    assert not any("overruled" in event.inputs for event in events(scene.out, "user_speech_started")[1:])
+
+
+def test_the_models_word_about_a_silence_that_the_user_has_broken_since_ends_nothing() -> None:
+    scene = Scene(FloorConfig(endpointing="model"))
+    scene.says(1_000)
+    scene.quiet(600)
+    scene.says(100)
+    assert scene.floor.turn_ended(scene.now_ms * MS, "server_vad") == []
+    assert scene.floor.state is State.USER_SPEAKING
+
+
+def test_a_paused_agent_gives_up_its_rest_at_the_models_word_in_noise() -> None:
+    scene = Scene(FloorConfig(endpointing="model")).answered()
+    scene.says(1_500)
+    scene.agent_stops("yielded")
+    assert scene.floor.state is State.HOLDING
+    got = scene.floor.turn_ended(scene.now_ms * MS, "server_vad")
+    assert short(got)[-3:] == [("StopAgent", 1), ("endpoint_decided", 2), ("RequestResponse", 2)]
