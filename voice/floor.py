@@ -25,12 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
 
-from voice.endpointing import Endpointer, Prediction
+from voice.endpointing import Prediction
 from voice.floor_config import FloorConfig
+from voice.floor_memory import MS, FloorMemory, Moment
 from voice.floor_table import AUDIBLE, TABLE, Event, State
-from voice.speech import SpeechTrack
 from voice.turns import (
     FloorOutput,
     PauseAgent,
@@ -45,8 +45,6 @@ from voice.turns import (
 
 __all__ = ["SPECULATE_MS", "Floor", "FloorConfig", "ModelKind", "State"]
 
-_MS: Final = 1_000_000
-
 SPECULATE_MS: Final = 200.0
 """Silence at which an answer is asked for in advance, where one is: as soon as a talkspurt is over."""
 
@@ -58,13 +56,7 @@ _SPEAKING: Final = frozenset({State.USER_SPEAKING, State.HOLDING})
 _PAUSED: Final = frozenset({State.ENDPOINTING, State.SPECULATING, State.HOLDING_QUIET})
 
 
-class _Moment(NamedTuple):
-    now_ns: int
-    audio_ms: float | None = None
-    reason: str | None = None
-
-
-class Floor:
+class Floor(FloorMemory):
     """The turn-taking machine of one call.
 
     Args:
@@ -72,38 +64,6 @@ class Floor:
         detector_name: the detector behind `user_frame`'s `speech`, as facts name it.
 
     """
-
-    def __init__(self, config: FloorConfig | None = None, detector_name: str = "unknown") -> None:
-        self.config = config or FloorConfig()
-        self.state = State.LISTENING
-        self._detector = detector_name
-        self._user = SpeechTrack(
-            self.config.frame_ms, self.config.min_speech_ms, self.config.pause_ms, self.config.detector_hangover_ms
-        )
-        self.endpointer = Endpointer(self.config)
-        self._answered = 0  # the last turn that was answered or given up
-        self._open = False  # the user has spoken in the turn after that
-        self._speech_turn = 1  # turn of the current talkspurt
-        self._agent_turn = 0
-        self._requested = False  # a response is due
-        self._revoked = False  # the last one requested was called off
-        self._speculated = False  # one was asked for in advance during this silence
-        self._claimed = False  # what the user says over the agent takes the floor, however short
-        self._over_ms = 0.0  # how long the user has spoken over the agent, since that was told to pause
-        self._said_over: list[TurnEvent] = []  # the same, each talkspurt as the backchannel that it may turn out to be
-        self._resumed_by: dict[str, Any] = {}  # what the decision to go on rested on
-        self._resume_reason = ""
-        self._decided_ns = 0
-        self._overlap_ns = 0  # since when both are heard
-        self._overlap_from_ms = 0.0  # the talkspurt's speech before that
-        self._speech_probability: float | None = None  # the detector's, of the last frame
-        self._now_ns = 0
-        self._frame_ns = 0
-
-    @property
-    def turn_id(self) -> int:
-        """The turn that the user is in."""
-        return self._answered + 1
 
     def user_frame(
         self, now_ns: int, at_ns: int, audio_ms: float, speech: bool, probability: float | None = None
@@ -220,11 +180,11 @@ class Floor:
         """End the call: what is open is closed; nothing happens after it."""
         return self._on(Event.HANGUP, self._moment(now_ns, None, "hangup"))
 
-    def _moment(self, now_ns: int, audio_ms: float | None = None, reason: str | None = None) -> _Moment:
+    def _moment(self, now_ns: int, audio_ms: float | None = None, reason: str | None = None) -> Moment:
         self._now_ns = max(self._now_ns, now_ns)
-        return _Moment(self._now_ns, audio_ms, reason)
+        return Moment(self._now_ns, audio_ms, reason)
 
-    def _overrule(self, moment: _Moment) -> list[FloorOutput]:
+    def _overrule(self, moment: Moment) -> list[FloorOutput]:
         """Hold the user for silent, whatever the detector says."""
         self._user.overrule()
         return self._on(Event.USER_PAUSE, moment)
@@ -237,7 +197,7 @@ class Floor:
                 return [PredictEnd(question)]
         return []
 
-    def _silent(self, moment: _Moment) -> list[FloorOutput]:
+    def _silent(self, moment: Moment) -> list[FloorOutput]:
         """Say what a silence has become long enough for."""
         silence_ms = self._user.silence_ms
         due = silence_ms >= self.endpointer.wanted_ms
@@ -252,22 +212,22 @@ class Floor:
             return []
         return self._on(Event.SPECULATION_DUE, moment)
 
-    def _on(self, event: Event, moment: _Moment) -> list[FloorOutput]:
+    def _on(self, event: Event, moment: Moment) -> list[FloorOutput]:
         transition = TABLE.get((self.state, event))
         if transition is None:
             return []
-        handler: Callable[[_Moment], list[FloorOutput]] = getattr(self, f"_{transition.handler}")
+        handler: Callable[[Moment], list[FloorOutput]] = getattr(self, f"_{transition.handler}")
         out = handler(moment)
         self.state = transition.state
         return out
 
     # Handlers, one for each name in the table. `self.state` is still the old state.
 
-    def _begin_turn(self, moment: _Moment) -> list[FloorOutput]:
+    def _begin_turn(self, moment: Moment) -> list[FloorOutput]:
         self._open = True
         return self._begin_speech(moment)
 
-    def _begin_speech(self, _moment: _Moment) -> list[FloorOutput]:
+    def _begin_speech(self, _moment: Moment) -> list[FloorOutput]:
         self._speech_turn = self.turn_id
         self._speculated = False
         self._overlap_ns = self._user.onset_ns
@@ -281,55 +241,41 @@ class Floor:
             )
         ]
 
-    def _end_speech(self, moment: _Moment) -> list[FloorOutput]:
-        return [
-            self._by_user(
-                "user_speech_stopped",
-                self._user.end_ns,
-                self._user.end_audio_ms,
-                reason=moment.reason,
-                silence_ms=self._user.silence_ms,
-                speech_ms=self._user.speech_ms,
-                pause_ms=self.config.pause_ms,
-                detector_hangover_ms=self.config.detector_hangover_ms,
-            )
-        ]
-
-    def _pause_turn(self, moment: _Moment) -> list[FloorOutput]:
+    def _pause_turn(self, moment: Moment) -> list[FloorOutput]:
         if self.state in (State.YIELDING, State.HOLDING):
-            self._over_ms += max(0.0, (self._user.end_ns - self._overlap_ns) / _MS)
+            self._over_ms += max(0.0, (self._user.end_ns - self._overlap_ns) / MS)
             self._said_over.append(self._said_backchannel())
         return [*self._end_speech(moment), self._endpoint("endpoint_candidate", moment, self._user.silence_ms)]
 
-    def _speculate(self, _moment: _Moment) -> list[FloorOutput]:
+    def _speculate(self, _moment: Moment) -> list[FloorOutput]:
         self._speculated, self._revoked = True, False
         self._agent_turn = self.turn_id
         return [RequestResponse(self.turn_id, speculative=True)]
 
-    def _forget_speculation(self, _moment: _Moment) -> list[FloorOutput]:
+    def _forget_speculation(self, _moment: Moment) -> list[FloorOutput]:
         return []
 
-    def _confirm(self, moment: _Moment) -> list[FloorOutput]:
+    def _confirm(self, moment: Moment) -> list[FloorOutput]:
         self._requested = True
         self._decided_ns = moment.now_ns
         decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, speculative=True)
         return [decided, ReleaseResponse(self.turn_id)]
 
-    def _decide(self, moment: _Moment, **inputs: Any) -> list[FloorOutput]:
+    def _decide(self, moment: Moment, **inputs: Any) -> list[FloorOutput]:
         self._requested, self._revoked = True, False
         self._agent_turn = self.turn_id
         self._decided_ns = moment.now_ns
         decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, **inputs)
         return [decided, RequestResponse(self.turn_id)]
 
-    def _take_over(self, moment: _Moment) -> list[FloorOutput]:
+    def _take_over(self, moment: Moment) -> list[FloorOutput]:
         return [StopAgent(self._agent_turn, "yielded"), *self._decide(moment, **self._over_agent())]
 
-    def _revoke(self, moment: _Moment) -> list[FloorOutput]:
+    def _revoke(self, moment: Moment) -> list[FloorOutput]:
         if self.state is State.SPECULATING:
             reason, inputs = "speculative", {}
         else:
-            reason, inputs = None, {"since_decided_ms": (moment.now_ns - self._decided_ns) / _MS}
+            reason, inputs = None, {"since_decided_ms": (moment.now_ns - self._decided_ns) / MS}
         self._requested, self._revoked = False, True
         return [
             self._endpoint("endpoint_revoked", moment, self._user.gap_ms, reason=reason, **inputs),
@@ -337,14 +283,14 @@ class Floor:
             *self._begin_turn(moment),
         ]
 
-    def _give_up(self, _moment: _Moment) -> list[FloorOutput]:
+    def _give_up(self, _moment: Moment) -> list[FloorOutput]:
         self._user.believe()
         self._requested = False
         self._answered += 1
         self._open = False
         return []
 
-    def _start_agent(self, moment: _Moment) -> list[FloorOutput]:
+    def _start_agent(self, moment: Moment) -> list[FloorOutput]:
         unasked = not self._requested
         if self._open:
             self._answered += 1
@@ -355,93 +301,67 @@ class Floor:
         self._overlap_from_ms = self._user.speech_ms
         return [self._by_agent("agent_audio_started", moment, over_user=self._user.in_speech, unasked=unasked)]
 
-    def _stop_agent(self, moment: _Moment) -> list[FloorOutput]:
+    def _stop_agent(self, moment: Moment) -> list[FloorOutput]:
         self._user.believe()
         return [self._by_agent("agent_audio_stopped", moment, over_user=self._user.in_speech)]
 
-    def _leave_floor(self, moment: _Moment) -> list[FloorOutput]:
+    def _leave_floor(self, moment: Moment) -> list[FloorOutput]:
         """The agent stops by itself while the user speaks: what the user says from here on is a turn."""
         self._take_turn()
         return self._stop_agent(moment)
 
-    def _talk_on(self, moment: _Moment) -> list[FloorOutput]:
+    def _talk_on(self, moment: Moment) -> list[FloorOutput]:
         """Keep the floor that the agent took: what it said cannot have answered what was not said yet."""
         out = self._barge_in(moment)
         self._claimed = True
         return out
 
-    def _barge_in(self, moment: _Moment) -> list[FloorOutput]:
+    def _barge_in(self, moment: Moment) -> list[FloorOutput]:
         self._take_turn()
         self._claim_anew()
         speech_ms = self._user.speech_ms - self._overlap_from_ms
         inputs = {"barge_in_ms": self.config.barge_in_ms, "speech_ms": speech_ms}
-        audio_ms = self._user.onset_audio_ms + (self._overlap_ns - self._user.onset_ns) / _MS
+        audio_ms = self._user.onset_audio_ms + (self._overlap_ns - self._user.onset_ns) / MS
         return [
             self._by_user("user_barged_in", self._overlap_ns, audio_ms, reason=moment.reason, **inputs),
             self._by_agent("agent_yielded", moment, **inputs, **self._detected()),
             PauseAgent(self._agent_turn),
         ]
 
-    def _hold_again(self, moment: _Moment) -> list[FloorOutput]:
+    def _hold_again(self, moment: Moment) -> list[FloorOutput]:
         self._take_turn()
         self._claim_anew()
         return [PauseAgent(self._agent_turn), *self._begin_speech(moment)]
 
-    def _resume(self, _moment: _Moment) -> list[FloorOutput]:
+    def _resume(self, _moment: Moment) -> list[FloorOutput]:
         short = not self._claimed and self._over_ms < self.config.backchannel_ms
         self._resume_reason = "backchannel" if short else "no_turn"
         self._resumed_by = {**self.endpointer.inputs(), **self._over_agent(), "silence_ms": self._user.silence_ms}
         self._open = False
         return [*(self._said_over if short else []), ResumeAgent(self._agent_turn)]
 
-    def _go_on(self, moment: _Moment) -> list[FloorOutput]:
+    def _go_on(self, moment: Moment) -> list[FloorOutput]:
         self._overlap_ns, self._overlap_from_ms = moment.now_ns, self._user.speech_ms
         return [self._by_agent("agent_resumed", moment._replace(reason=self._resume_reason), **self._resumed_by)]
 
-    def _give_up_rest(self, _moment: _Moment) -> list[FloorOutput]:
+    def _give_up_rest(self, _moment: Moment) -> list[FloorOutput]:
         self._user.believe()
         return []
 
-    def _lose_rest(self, _moment: _Moment) -> list[FloorOutput]:
+    def _lose_rest(self, _moment: Moment) -> list[FloorOutput]:
         """There is nothing to go on with, so whatever the user says is a turn."""
         return []
 
-    def _backchannel(self, moment: _Moment) -> list[FloorOutput]:
+    def _backchannel(self, moment: Moment) -> list[FloorOutput]:
         return [self._said_backchannel(), *self._end_speech(moment)]
 
-    def _said_backchannel(self) -> TurnEvent:
-        return self._by_user(
-            "backchannel",
-            self._user.onset_ns,
-            self._user.onset_audio_ms,
-            speech_ms=self._user.speech_ms,
-            duration_ms=self._user.duration_ms,
-            barge_in_ms=self.config.barge_in_ms,
-            backchannel_ms=self.config.backchannel_ms,
-        )
-
-    def _hang_up(self, moment: _Moment) -> list[FloorOutput]:
+    def _hang_up(self, moment: Moment) -> list[FloorOutput]:
         out: list[FloorOutput] = []
         if self._user.in_speech:
             out += self._end_speech(moment)
         if self.state in AUDIBLE:
             out += self._stop_agent(moment)
         return out
-
-    def _over_agent(self) -> dict[str, Any]:
-        """What tells a turn from a backchannel while the agent has paused."""
-        return {
-            "spoken_ms": self._over_ms,
-            "backchannel_ms": self.config.backchannel_ms,
-            "resume_ms": self.config.resume_ms,
-            "claimed": self._claimed,
-        }
-
-    def _detected(self) -> dict[str, float]:
-        """What the detector made of the last frame, and whether that counts."""
-        probability = self._speech_probability
-        found = {} if probability is None else {"speech_probability": round(probability, 3)}
-        return {**found, "overruled": True} if self._user.overruled else found
 
     def _claim_anew(self) -> None:
         self._claimed, self._over_ms = False, 0.0
@@ -450,45 +370,3 @@ class Floor:
     def _take_turn(self) -> None:
         self._open = True
         self._speech_turn = self.turn_id
-
-    def _endpoint(
-        self, kind: str, moment: _Moment, silence_ms: float, *, reason: str | None = None, **inputs: Any
-    ) -> TurnEvent:
-        probability = self.endpointer.probability
-        return TurnEvent(
-            kind,
-            "system",
-            self.turn_id,
-            moment.now_ns,
-            reason=reason,
-            detector=self._detector,
-            probability=probability,
-            threshold=None if probability is None else self.config.threshold,
-            silence_ms=silence_ms,
-            inputs={**self.endpointer.inputs(), **self._detected(), **inputs},
-        )
-
-    def _by_user(
-        self,
-        kind: str,
-        at_ns: int,
-        audio_ms: float,
-        *,
-        reason: str | None = None,
-        silence_ms: float | None = None,
-        **inputs: Any,
-    ) -> TurnEvent:
-        return TurnEvent(
-            kind,
-            "user",
-            self._speech_turn,
-            at_ns,
-            audio_ms=audio_ms,
-            reason=reason,
-            detector=self._detector,
-            silence_ms=silence_ms,
-            inputs={**inputs, **self._detected()},
-        )
-
-    def _by_agent(self, kind: str, moment: _Moment, **inputs: Any) -> TurnEvent:
-        return TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, moment.audio_ms, moment.reason, inputs=inputs)
