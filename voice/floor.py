@@ -17,6 +17,10 @@ Barging in. An agent that is interrupted pauses and keeps the rest of its answer
 a turn of at least `backchannel_ms`, or words that say so; after anything else the agent goes on where it stopped. Who
 was speaking when the agent began has the floor anyway.
 
+The application. What `control` leaves to it, the machine does not do: end turns, ask for answers, pause the agent. A
+turn that is over (`commit`) stays open until the application has it answered (`ask`); who speaks over an agent that is
+not to be interrupted speaks in the next turn, which can end once the agent has.
+
 Speculation. At a likely end an answer may be asked for in advance; it is heard only once the turn has been decided to
 be over, and given up if the user goes on.
 """
@@ -28,10 +32,11 @@ from dataclasses import replace
 from typing import Any, Final, Literal, get_args
 
 from voice.endpointing import Prediction
-from voice.floor_config import FloorConfig
+from voice.floor_config import Control, FloorConfig
 from voice.floor_memory import MS, FloorMemory, Moment
 from voice.floor_table import AUDIBLE, TABLE, Event, State
 from voice.turns import (
+    CommitTurn,
     FloorOutput,
     PauseAgent,
     PredictEnd,
@@ -43,7 +48,7 @@ from voice.turns import (
     TurnEvent,
 )
 
-__all__ = ["SPECULATE_MS", "Floor", "FloorConfig", "ModelKind", "State"]
+__all__ = ["SPECULATE_MS", "Control", "Floor", "FloorConfig", "ModelKind", "State"]
 
 SPECULATE_MS: Final = 200.0
 """Silence at which an answer is asked for in advance, where one is: as soon as a talkspurt is over."""
@@ -86,12 +91,13 @@ class Floor(FloorMemory):
         boundary = self._user.frame(self._frame_ns, audio_ms, speech=speech)
         out: list[FloorOutput] = []
         if boundary == "onset":
-            out += self._on(Event.USER_ONSET, moment)
+            adds = self.state is State.RESPONDING and not self.control.interrupts
+            out += self._on(Event.USER_ADDED if adds else Event.USER_ONSET, moment)
         elif boundary == "pause":
             out += self._on(Event.USER_PAUSE, moment)
         if self._user.in_speech:
             if self._user.speech_ms - self._overlap_from_ms >= self.config.barge_in_ms:
-                out += self._on(Event.BARGE_IN_DUE, moment)
+                out += self._over(moment)
         else:
             out += self._silent(moment)
         if not speech:
@@ -125,9 +131,27 @@ class Floor(FloorMemory):
     def floor_claimed(self, now_ns: int) -> list[FloorOutput]:
         """Learn from the user's words that what is being said over the agent is meant to take the floor."""
         barging_in = self.state is State.BARGING_IN
-        out = self._on(Event.BARGE_IN_DUE, self._moment(now_ns, reason="words")) if barging_in else []
+        out = self._over(self._moment(now_ns, reason="words")) if barging_in else []
         self._claimed = True
         return out
+
+    def commit(self, now_ns: int) -> list[FloorOutput]:
+        """Learn that the application holds the user's turn to be over; that asks for no answer."""
+        return self._on(Event.TURN_COMMITTED, self._moment(now_ns, reason="application"))
+
+    def ask(self, now_ns: int, reason: str) -> list[FloorOutput]:
+        """Ask for an answer because the application, or the model itself, wants one; nothing if somebody has the floor.
+
+        What was said already counts as answered again. Where answers are the application's, it may also have a turn
+        answered that is not over yet.
+        """
+        moment = self._moment(now_ns, reason=reason)
+        if self.state is State.LISTENING and not self._open:
+            self._agent_turn, self._asked_by, self._revoked = self._answered, reason, False
+            return [RequestResponse(self._answered)]
+        if self.control.answers and self.state is not State.LISTENING:
+            return []
+        return self._on(Event.ANSWER_ASKED, moment)
 
     def model_event(self, now_ns: int, kind: ModelKind) -> list[FloorOutput]:
         """Report a step of the model's work on the last requested response; it changes nobody's turn.
@@ -144,6 +168,8 @@ class Floor(FloorMemory):
             return []
         moment = self._moment(now_ns)
         reason = "revoked" if self._revoked else "speculative" if self.state is State.SPECULATING else None
+        if kind == "response_requested":
+            reason = reason or self._asked_by
         event = TurnEvent(kind, "agent", self._agent_turn, moment.now_ns, reason=reason)
         if kind == "response_requested" and reason == "speculative":  # a decision, which no `endpoint_decided` tells of
             silence_ms, speculate_ms = self._user.silence_ms, self.config.speculate_ms
@@ -184,6 +210,9 @@ class Floor(FloorMemory):
         self._now_ns = max(self._now_ns, now_ns)
         return Moment(self._now_ns, audio_ms, reason)
 
+    def _over(self, moment: Moment) -> list[FloorOutput]:
+        return self._on(Event.BARGE_IN_DUE if self.control.interrupts else Event.SPOKEN_OVER, moment)
+
     def _overrule(self, moment: Moment) -> list[FloorOutput]:
         """Hold the user for silent, whatever the detector says."""
         self._user.overrule()
@@ -200,13 +229,15 @@ class Floor(FloorMemory):
     def _silent(self, moment: Moment) -> list[FloorOutput]:
         """Say what a silence has become long enough for."""
         silence_ms = self._user.silence_ms
-        due = silence_ms >= self.endpointer.wanted_ms
+        due = self.control.turn_detection and silence_ms >= self.endpointer.wanted_ms
         if self.state is State.HOLDING_QUIET:
             over = due and (self._claimed or self._over_ms >= self.config.backchannel_ms)
             if not over and (due or silence_ms >= self.config.resume_ms):
                 return self._on(Event.FALSE_BARGE_IN, moment)
-        if due:
+        if due and self.control.answers:
             return self._on(Event.ENDPOINT_DUE, moment)
+        if not self.control.answers:
+            return self._on(Event.TURN_COMMITTED, moment) if due and self.state in _PAUSED else []
         speculate_ms = self.config.speculate_ms
         if speculate_ms is None or self._speculated or self.endpointer.doubtful or silence_ms < speculate_ms:
             return []
@@ -245,10 +276,12 @@ class Floor(FloorMemory):
         if self.state in (State.YIELDING, State.HOLDING):
             self._over_ms += max(0.0, (self._user.end_ns - self._overlap_ns) / MS)
             self._said_over.append(self._said_backchannel())
-        return [*self._end_speech(moment), self._endpoint("endpoint_candidate", moment, self._user.silence_ms)]
+        left_to = None if self.control.answers else "application"
+        candidate = self._endpoint("endpoint_candidate", moment, self._user.silence_ms, reason=left_to)
+        return [*self._end_speech(moment), candidate]
 
     def _speculate(self, _moment: Moment) -> list[FloorOutput]:
-        self._speculated, self._revoked = True, False
+        self._speculated, self._revoked, self._asked_by = True, False, None
         self._agent_turn = self.turn_id
         return [RequestResponse(self.turn_id, speculative=True)]
 
@@ -262,11 +295,48 @@ class Floor(FloorMemory):
         return [decided, ReleaseResponse(self.turn_id)]
 
     def _decide(self, moment: Moment, **inputs: Any) -> list[FloorOutput]:
-        self._requested, self._revoked = True, False
-        self._agent_turn = self.turn_id
-        self._decided_ns = moment.now_ns
         decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, **inputs)
-        return [decided, RequestResponse(self.turn_id)]
+        self._decided_ns = moment.now_ns
+        if self._requested:  # for what was said before, and what was added does not interrupt
+            return [decided]
+        return [decided, self._request(None)]
+
+    def _request(self, asked_by: str | None) -> RequestResponse:
+        self._requested, self._revoked, self._asked_by = True, False, asked_by
+        self._agent_turn = self.turn_id
+        return RequestResponse(self.turn_id)
+
+    def _commit(self, moment: Moment) -> list[FloorOutput]:
+        out: list[FloorOutput] = []
+        if self.state is State.SPECULATING:
+            self._revoked = True
+            out = [StopAgent(self.turn_id, "revoked")]
+        elif self.state in (State.HOLDING, State.HOLDING_QUIET):
+            out = [StopAgent(self._agent_turn, "yielded")]
+        if self._user.in_speech:
+            self._user.overrule()
+            out += self._end_speech(moment._replace(reason=None))
+        self._open = True
+        self._decided_ns = moment.now_ns
+        return [*out, *self._committed(moment)]
+
+    def _committed(self, moment: Moment) -> list[FloorOutput]:
+        decided = self._endpoint("endpoint_decided", moment, self._user.silence_ms, reason=moment.reason)
+        # What the application commits, it commits with the model itself.
+        return [decided] if moment.reason else [decided, CommitTurn(self.turn_id)]
+
+    def _answer(self, moment: Moment) -> list[FloorOutput]:
+        """Have the turn answered as the application wants it; if it was only likely to be over, it is now."""
+        over = self.state is State.ENDPOINTING and self.control.turn_detection
+        if self._requested:
+            return []
+        decided = self._committed(moment._replace(reason=None)) if over else []
+        return [*decided, self._request(moment.reason)]
+
+    def _lose_answer(self, _moment: Moment) -> list[FloorOutput]:
+        """The turn stays open: the user has said more, or the application has committed more."""
+        self._requested = False
+        return []
 
     def _take_over(self, moment: Moment) -> list[FloorOutput]:
         return [StopAgent(self._agent_turn, "yielded"), *self._decide(moment, **self._over_agent())]
@@ -317,16 +387,21 @@ class Floor(FloorMemory):
         return out
 
     def _barge_in(self, moment: Moment) -> list[FloorOutput]:
+        barged_in = self._barged_in(moment.reason)
+        speech_ms = self._user.speech_ms - self._overlap_from_ms
+        inputs = {"barge_in_ms": self.config.barge_in_ms, "speech_ms": speech_ms, **self._detected()}
+        return [barged_in, self._by_agent("agent_yielded", moment, **inputs), PauseAgent(self._agent_turn)]
+
+    def _speak_over(self, _moment: Moment) -> list[FloorOutput]:
+        return [self._barged_in("application")]
+
+    def _barged_in(self, reason: str | None) -> TurnEvent:
         self._take_turn()
         self._claim_anew()
         speech_ms = self._user.speech_ms - self._overlap_from_ms
-        inputs = {"barge_in_ms": self.config.barge_in_ms, "speech_ms": speech_ms}
         audio_ms = self._user.onset_audio_ms + (self._overlap_ns - self._user.onset_ns) / MS
-        return [
-            self._by_user("user_barged_in", self._overlap_ns, audio_ms, reason=moment.reason, **inputs),
-            self._by_agent("agent_yielded", moment, **inputs, **self._detected()),
-            PauseAgent(self._agent_turn),
-        ]
+        inputs = {"barge_in_ms": self.config.barge_in_ms, "speech_ms": speech_ms}
+        return self._by_user("user_barged_in", self._overlap_ns, audio_ms, reason=reason, **inputs)
 
     def _hold_again(self, moment: Moment) -> list[FloorOutput]:
         self._take_turn()

@@ -12,6 +12,42 @@ ENDPOINTINGS: Final = frozenset(get_args(Endpointing))
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """What of turn-taking is the machine's, and not the application's; by the names of OpenAI's Realtime API.
+
+    Attributes:
+        turn_detection: whether what is heard ends turns and interrupts the agent; without it, nothing else is the
+            machine's, either.
+        create_response: whether the end of a turn asks for an answer.
+        interrupt_response: whether the user's speech makes the agent pause, and calls off an answer that is not heard.
+
+    """
+
+    turn_detection: bool = True
+    create_response: bool = True
+    interrupt_response: bool = True
+
+    @property
+    def answers(self) -> bool:
+        """Whether the machine asks for answers."""
+        return self.turn_detection and self.create_response
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether the user's speech interrupts."""
+        return self.turn_detection and self.interrupt_response
+
+    def inputs(self) -> dict[str, bool]:
+        """What is the application's, as JSON values."""
+        found = {
+            "turn_detection": self.turn_detection,
+            "create_response": self.answers,
+            "interrupt_response": self.interrupts,
+        }
+        return {name: value for name, value in found.items() if not value}
+
+
+@dataclass(frozen=True, slots=True)
 class FloorConfig:
     """Settings, in ms. They travel in the `inputs` of the events that they decide.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from voice.endpointing import Endpointer
-from voice.floor_config import FloorConfig
+from voice.floor_config import Control, FloorConfig
 from voice.floor_table import State
 from voice.speech import SpeechTrack
 from voice.turns import FloorOutput, TurnEvent
@@ -26,6 +26,8 @@ class FloorMemory:
 
     def __init__(self, config: FloorConfig | None = None, detector_name: str = "unknown") -> None:
         self.config = config or FloorConfig()
+        self.control = Control()
+        """What is left to the application; may change at any time."""
         self.state = State.LISTENING
         self._detector = detector_name
         self._user = SpeechTrack(
@@ -37,6 +39,7 @@ class FloorMemory:
         self._speech_turn = 1  # turn of the current talkspurt
         self._agent_turn = 0
         self._requested = False  # a response is due
+        self._asked_by: str | None = None  # who asked for the last one, if not the machine
         self._revoked = False  # the last one requested was called off
         self._speculated = False  # one was asked for in advance during this silence
         self._claimed = False  # what the user says over the agent takes the floor, however short
@@ -110,7 +113,7 @@ class FloorMemory:
             probability=probability,
             threshold=None if probability is None else self.config.threshold,
             silence_ms=silence_ms,
-            inputs={**self.endpointer.inputs(), **self._detected(), **inputs},
+            inputs={**self.endpointer.inputs(), **self._detected(), **self.control.inputs(), **inputs},
         )
 
     def _by_user(
@@ -132,7 +135,7 @@ class FloorMemory:
             reason=reason,
             detector=self._detector,
             silence_ms=silence_ms,
-            inputs={**inputs, **self._detected()},
+            inputs={**inputs, **self._detected(), **self.control.inputs()},
         )
 
     def _by_agent(self, kind: str, moment: Moment, **inputs: Any) -> TurnEvent:

@@ -26,6 +26,8 @@ class State(StrEnum):
     HOLDING = "holding"
     HOLDING_QUIET = "holding_quiet"
     RESUMING = "resuming"
+    OVERLAPPING = "overlapping"
+    OVERLAPPING_QUIET = "overlapping_quiet"
     CLOSED = "closed"
 
 
@@ -43,6 +45,8 @@ MEANING: Final[dict[State, str]] = {
     State.HOLDING: "the agent has paused in its answer; the user speaks",
     State.HOLDING_QUIET: "the agent has paused in its answer; the user has paused, too",
     State.RESUMING: "the agent was told to go on with its answer and is not heard yet",
+    State.OVERLAPPING: "both are heard, and the application does not let the user interrupt",
+    State.OVERLAPPING_QUIET: "the same; the user has paused, and the agent is still heard",
     State.CLOSED: "the call is over",
 }
 
@@ -56,6 +60,10 @@ class Event(StrEnum):
     ENDPOINT_DUE = "endpoint_due"
     FALSE_BARGE_IN = "false_barge_in"
     BARGE_IN_DUE = "barge_in_due"
+    USER_ADDED = "user_added"
+    SPOKEN_OVER = "spoken_over"
+    TURN_COMMITTED = "turn_committed"
+    ANSWER_ASKED = "answer_asked"
     AGENT_STARTED = "agent_started"
     AGENT_PAUSED = "agent_paused"
     AGENT_STOPPED = "agent_stopped"
@@ -70,6 +78,10 @@ CAUSE: Final[dict[Event, str]] = {
     Event.ENDPOINT_DUE: "silence for as long as the endpointer wants, or the model's own word",
     Event.FALSE_BARGE_IN: "the same, after a backchannel; or silence for `resume_ms`",
     Event.BARGE_IN_DUE: "speech over the agent for `barge_in_ms`",
+    Event.USER_ADDED: "speech before the answer, where the application does not let the user interrupt",
+    Event.SPOKEN_OVER: "speech over the agent for `barge_in_ms`, where the application does not let the user interrupt",
+    Event.TURN_COMMITTED: "the application says that the turn is over, or it is and the application decides on answers",
+    Event.ANSWER_ASKED: "the application, or the model, asks for an answer",
     Event.AGENT_STARTED: "the first voiced packet of the answer, or of the rest of it, leaves",
     Event.AGENT_PAUSED: "the agent's last packet before its pause has left",
     Event.AGENT_STOPPED: "the agent's last packet has left",
@@ -86,9 +98,33 @@ class Transition(NamedTuple):
 
 
 AUDIBLE: Final = frozenset(
-    {State.AGENT_SPEAKING, State.BARGING_IN, State.TALKED_OVER, State.YIELDING, State.YIELDING_QUIET}
+    {
+        State.AGENT_SPEAKING,
+        State.BARGING_IN,
+        State.TALKED_OVER,
+        State.YIELDING,
+        State.YIELDING_QUIET,
+        State.OVERLAPPING,
+        State.OVERLAPPING_QUIET,
+    }
 )
 """States in which the agent is heard."""
+
+_AFTER_COMMIT: Final = {
+    State.LISTENING: State.LISTENING,
+    State.USER_SPEAKING: State.LISTENING,
+    State.ENDPOINTING: State.LISTENING,
+    State.SPECULATING: State.LISTENING,
+    State.HOLDING: State.LISTENING,
+    State.HOLDING_QUIET: State.LISTENING,
+    State.RESPONDING: State.RESPONDING,
+    State.AGENT_SPEAKING: State.AGENT_SPEAKING,
+    State.BARGING_IN: State.AGENT_SPEAKING,
+    State.TALKED_OVER: State.AGENT_SPEAKING,
+    State.OVERLAPPING: State.OVERLAPPING_QUIET,
+    State.OVERLAPPING_QUIET: State.OVERLAPPING_QUIET,
+}
+"""Nobody speaks for the user after that, and whoever answers has not been asked."""
 
 TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (State.LISTENING, Event.USER_ONSET): Transition(State.USER_SPEAKING, "begin_turn"),
@@ -129,5 +165,20 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (State.RESUMING, Event.USER_ONSET): Transition(State.HOLDING, "hold_again"),
     (State.RESUMING, Event.AGENT_STARTED): Transition(State.AGENT_SPEAKING, "go_on"),
     (State.RESUMING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "give_up_rest"),
+    (State.RESPONDING, Event.USER_ADDED): Transition(State.USER_SPEAKING, "begin_turn"),
+    (State.BARGING_IN, Event.SPOKEN_OVER): Transition(State.OVERLAPPING, "speak_over"),
+    (State.TALKED_OVER, Event.SPOKEN_OVER): Transition(State.OVERLAPPING, "speak_over"),
+    (State.OVERLAPPING, Event.USER_PAUSE): Transition(State.OVERLAPPING_QUIET, "pause_turn"),
+    (State.OVERLAPPING, Event.AGENT_STOPPED): Transition(State.USER_SPEAKING, "stop_agent"),
+    (State.OVERLAPPING_QUIET, Event.USER_ONSET): Transition(State.OVERLAPPING, "begin_turn"),
+    (State.OVERLAPPING_QUIET, Event.AGENT_STOPPED): Transition(State.ENDPOINTING, "stop_agent"),
+    **{(state, Event.TURN_COMMITTED): Transition(after, "commit") for state, after in _AFTER_COMMIT.items()},
+    (State.LISTENING, Event.ANSWER_ASKED): Transition(State.RESPONDING, "answer"),
+    (State.USER_SPEAKING, Event.ANSWER_ASKED): Transition(State.USER_SPEAKING, "answer"),
+    (State.ENDPOINTING, Event.ANSWER_ASKED): Transition(State.RESPONDING, "answer"),
+    (State.SPECULATING, Event.ANSWER_ASKED): Transition(State.RESPONDING, "confirm"),
+    (State.LISTENING, Event.RESPONSE_FAILED): Transition(State.LISTENING, "lose_answer"),
+    (State.USER_SPEAKING, Event.RESPONSE_FAILED): Transition(State.USER_SPEAKING, "lose_answer"),
+    (State.ENDPOINTING, Event.RESPONSE_FAILED): Transition(State.ENDPOINTING, "lose_answer"),
     **{(state, Event.HANGUP): Transition(State.CLOSED, "hang_up") for state in State if state is not State.CLOSED},
 }

@@ -68,6 +68,13 @@ class RequestResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class CommitTurn:
+    """The turn is over; whether it is answered is the application's business."""
+
+    turn_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseResponse:
     """The turn is over: let the answer that was asked for in advance be heard."""
 
@@ -106,4 +113,6 @@ class StopAgent:
     reason: Literal["yielded", "revoked"]
 
 
-FloorOutput = TurnEvent | PredictEnd | RequestResponse | ReleaseResponse | PauseAgent | ResumeAgent | StopAgent
+FloorOutput = (
+    TurnEvent | PredictEnd | RequestResponse | CommitTurn | ReleaseResponse | PauseAgent | ResumeAgent | StopAgent
+)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from relay.models.protocol import FRAME_MS, Model, ModelError, ModelOutput, Pcm
+from relay.models.protocol import FRAME_MS, Event, Model, ModelError, ModelOutput, Pcm
 from relay.models.think import Thinker
 
 LEAD_FRAMES: Final = 5
@@ -68,6 +68,12 @@ class EchoModel(Model):
             self._said.clear()
             self._said.extend(said)
         self._answered = []
+
+    def client_event(self, event: Event) -> None:
+        """Forget what was said, if the application wants that."""
+        if event["type"] == "input_audio_buffer.clear":
+            self._said.clear()
+            self._since_speech.clear()
 
     async def aclose(self) -> None:
         """Drop what was kept."""

@@ -23,9 +23,10 @@ import structlog
 
 from relay.models.openai_answer import Answer
 from relay.models.openai_link import Endpoint, Link
-from relay.models.openai_session import OpenAIConfig, sanitised, session_of
+from relay.models.openai_session import OpenAIConfig, control_of, sanitised, session_of
 from relay.models.protocol import FRAME_MS, Event, Model, ModelError, ModelOutput, Pcm
 from relay.models.resample import Halver
+from voice.floor_config import Control
 
 LEAD_FRAMES: Final = 15
 """300 ms from before the first frame of speech, as the server's own detector keeps them (`prefix_padding_ms`)."""
@@ -44,8 +45,12 @@ RATE_WAIT_MAX_S: Final = 5.0
 ATTEMPTS: Final = 3
 ANSWERS_KEPT: Final = 8
 ITEMS_KEPT: Final = 64
+PAUSE_FRAMES: Final = 10
+"""200 ms without speech: what was said may be a whole turn."""
+
 METADATA: Final = "sidetone_answer"
 APPEND: Final = "input_audio_buffer.append"
+EMPTY: Final = "input_audio_buffer_commit_empty"
 BUSY: Final = "conversation_already_has_active_response"
 NOT_ACTIVE: Final = "response_cancel_not_active"
 OURS: Final = "sidetone_"
@@ -100,6 +105,7 @@ class OpenAIRealtimeModel(Model):
         self.counts: Counter[str] = Counter()
         self._settings = session_of(config, {})
         self._session = session_of(config, wishes or {})
+        self._control = control_of(wishes or {}, Control())
         self._link = Link(Endpoint(config.full_url, key), self._opened, self._received, self._lost)
         self._halver = Halver()
         self._voice = _Heard()
@@ -119,13 +125,16 @@ class OpenAIRealtimeModel(Model):
     # The user's voice.
 
     def hear(self, pcm: Pcm, *, speech: bool) -> None:
-        """Send the frame on; with our own endpointing only speech and what is around it."""
+        """Send the frame on; with our own endpointing only speech and what is around it.
+
+        An application that says itself where a turn is in what is heard gets all of it.
+        """
         if self._link.state == "idle":
             self._link.start()
         half = self._halver(pcm)
         voice = self._voice
         voice.speech |= speech
-        if not self._own:
+        if not self._own or not self._control.turn_detection:
             return self._append(half)
         voice.quiet = 0 if speech else voice.quiet + 1
         if voice.quiet > TAIL_FRAMES:
@@ -149,6 +158,12 @@ class OpenAIRealtimeModel(Model):
         self._committed()
         voice.commits += 1
         voice.quiet = TAIL_FRAMES
+
+    def committed(self, turn_id: int) -> None:
+        """Make an item of the turn, unless the server or the application has."""
+        del turn_id
+        if self._voice.speech:
+            self._commit()
 
     def _committed(self) -> None:
         self._voice.uncommitted_ms, self._voice.speech = 0, False
@@ -318,7 +333,7 @@ class OpenAIRealtimeModel(Model):
             answer = self._unasked = self._new_answer(0)
             answer.asked = True  # by the application, or the server itself wants to speak
             answer.begin(response_id)
-            if not self.listener.speak():
+            if not self.listener.speak("application"):
                 self._unasked = None
                 self._drop(answer)
             return
@@ -349,7 +364,7 @@ class OpenAIRealtimeModel(Model):
         code, message = error.get("code"), str(error.get("message"))[:500]
         if code == NOT_ACTIVE and error.get("event_id") == f"{OURS}cancel":
             return  # it was done in the very moment that we cancelled it
-        if error.get("event_id") == COMMIT:  # most likely the server's detector was first after all
+        if error.get("event_id") == COMMIT or code == EMPTY:  # most likely the server's detector was first after all
             self._voice.commits = max(0, self._voice.commits - 1)
         self.counts["errors"] += 1
         _log.warning("the voice model reports an error", code=code, message=message)
@@ -367,13 +382,24 @@ class OpenAIRealtimeModel(Model):
     def client_event(self, event: Event) -> None:
         """Hand on the client's event; settings that the media path rests on stay ours."""
         if event["type"] == "session.update" and isinstance(event.get("session"), dict):
+            self._control = control_of(event["session"], self._control)
             update = sanitised(event["session"], own_endpointing=self._own)
             self._session = session_of(self._session, update)
             event = {**event, "session": update}
+        self._buffer_event(event["type"])
         item = event.get("item")
         if isinstance(item, dict) and item.get("type") == "function_call_output" and self._answer is not None:
             self._answer.tool_answered(str(item.get("call_id")))
         self._link.send(event)
+
+    def _buffer_event(self, kind: str) -> None:
+        voice = self._voice
+        if kind in ("input_audio_buffer.commit", "input_audio_buffer.clear"):
+            self._committed()
+            voice.commits += kind == "input_audio_buffer.commit"
+        paused = self._own and self._control.turn_detection and voice.speech and voice.quiet >= PAUSE_FRAMES
+        if kind == "response.create" and paused and not self._control.answers:
+            self._commit()  # an application that asks at once when the user pauses wants an answer to what was said
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from voice.floor_config import Control
 
 DETECTIONS: Final = ("own", "server_vad", "semantic_vad")
 DEPTH: Final = 4
@@ -74,8 +76,8 @@ def session_of(base: OpenAIConfig | Mapping[str, Any], wishes: Mapping[str, Any]
 def sanitised(wishes: Mapping[str, Any], *, own_endpointing: bool) -> dict[str, Any]:
     """Return an application's session fields without those that the call's media path rests on.
 
-    The audio formats are ours, and the server never answers or stops by itself. With our own endpointing its detector
-    is off.
+    The audio formats are ours, and the server never answers or stops by itself: the floor machine does, or the
+    application. With our own endpointing the server's detector is off, as where the application wants none.
     """
     result = {name: value for name, value in wishes.items() if name not in ("model", "id", "object", "expires_at")}
     result["type"] = "realtime"
@@ -88,10 +90,29 @@ def sanitised(wishes: Mapping[str, Any], *, own_endpointing: bool) -> dict[str, 
             detection = kept["input"].pop("turn_detection", None)
             if isinstance(detection, Mapping) and not own_endpointing:
                 kept["input"]["turn_detection"] = {**detection, **_OURS}
+            elif detection is None and "turn_detection" in heard:
+                kept["input"]["turn_detection"] = None
         if isinstance(said, Mapping):
             kept["output"] = {name: value for name, value in said.items() if name != "format"}
         result["audio"] = kept
     return result
+
+
+def control_of(session: Mapping[str, Any], before: Control) -> Control:
+    """Return what a session, or an update of one, leaves to the application; what it does not name is as before."""
+    audio = session.get("audio")
+    heard = audio.get("input") if isinstance(audio, Mapping) else None
+    if not isinstance(heard, Mapping) or "turn_detection" not in heard:
+        return before
+    detection = heard["turn_detection"]
+    if not isinstance(detection, Mapping):
+        return Control(turn_detection=detection is not None)
+    named = {
+        name: value
+        for name in ("create_response", "interrupt_response")
+        if isinstance(value := detection.get(name), bool)
+    }
+    return replace(before if before.turn_detection else Control(), **named)
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any], depth: int = DEPTH) -> dict[str, Any]:

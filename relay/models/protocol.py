@@ -81,9 +81,10 @@ class ModelListener(Protocol):
     def user_turn_ended(self, reason: str) -> None:
         """Learn that the model holds the user's turn to be over; `reason` is its detector, such as `server_vad`."""
 
-    def speak(self) -> bool:
+    def speak(self, reason: str = "model") -> bool:
         """Learn that the model has something to say though no turn has ended, such as a greeting.
 
+        `reason` is who wants it: the model itself, or the `application`.
         Returns whether it is now asked to `respond`; not while the user has the floor, or another answer is being said.
         """
 
@@ -122,6 +123,9 @@ class VoiceModel(Protocol):
 
         """
 
+    def committed(self, turn_id: int) -> None:
+        """Tell that the user's turn is over, while only the application asks for answers. Must not block."""
+
     def interrupted(self, turn_id: int, heard_ms: float) -> None:
         """Tell that the answer was cut off after `heard_ms` of its audio had left. Must not block."""
 
@@ -144,6 +148,9 @@ class Model:
 
     def hear(self, pcm: Pcm, *, speech: bool) -> None:
         """Listen to nothing."""
+
+    def committed(self, turn_id: int) -> None:
+        """Make nothing of it until an answer is asked for."""
 
     def interrupted(self, turn_id: int, heard_ms: float) -> None:
         """Remember nothing of what was cut off."""

@@ -26,9 +26,10 @@ from relay.transceiver.predictions import EndPredictions
 from relay.transceiver.receive import Heard
 from relay.transceiver.reply import Reply
 from voice.endpointing import Prediction
-from voice.floor import Floor, ModelKind, State
+from voice.floor import Control, Floor, ModelKind, State
 from voice.transcript import claims_floor
 from voice.turns import (
+    CommitTurn,
     FloorOutput,
     PauseAgent,
     PredictEnd,
@@ -185,12 +186,11 @@ class Conversation:
         """Learn that the model holds the user's turn to be over; whether that ends it is a setting."""
         self._apply(self._floor.turn_ended(self._clock.now_ns(), reason))
 
-    def speak(self) -> bool:
-        """Let the agent speak unasked, unless somebody has the floor."""
-        if self._reply is not None or self._floor.state is not State.LISTENING:
-            return False
-        self._request(self._floor.turn_id - 1, speculative=False)
-        return True
+    def speak(self, reason: str = "model") -> bool:
+        """Let the agent speak because the model or the application wants it, unless somebody has the floor."""
+        outputs = self._floor.ask(self._clock.now_ns(), reason) if self._reply is None else []
+        self._apply(outputs)
+        return bool(outputs)
 
     def client_event(self, event: Event) -> None:
         """Hand on what the model wants to tell the client."""
@@ -199,6 +199,23 @@ class Conversation:
     def note(self, what: str, **details: object) -> None:
         """Write down what the model says of itself."""
         self._facts.input("model", {"what": what, **details})
+
+    # Called for the client.
+
+    def leave(self, control: Control) -> None:
+        """Leave to the application what it wants to do itself."""
+        if control != self._floor.control:
+            self._facts.input("application", {"what": "control", **asdict(control)})
+            self._floor.control = control
+
+    def commit(self) -> None:
+        """Take the application's word that the user's turn is over."""
+        self._facts.input("application", {"what": "commit"})
+        self._apply(self._floor.commit(self._clock.now_ns()))
+
+    def answer(self) -> bool:
+        """Let the agent answer because the application asks for it, and return whether it does."""
+        return self.speak("application")
 
     def cut(self) -> bool:
         """Stop what the agent says because the client wants it, and return whether it said anything."""
@@ -246,6 +263,8 @@ class Conversation:
                 self._ask(output.question)
             elif isinstance(output, RequestResponse):
                 self._request(output.turn_id, speculative=output.speculative)
+            elif isinstance(output, CommitTurn):
+                self._model.committed(output.turn_id)
             elif isinstance(output, ReleaseResponse):
                 self._counters.speculations["used"] += 1
                 self._playing, self._in_advance = True, False

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from relay.models import Event, ToolEnded, ToolStarted, Transcript, VoiceModel
-from relay.models.openai_session import merged
+from relay.models.openai_session import DEPTH, control_of, merged
 from relay.transceiver.story import Story, default_session
+from voice.floor import Control
 from voice.turns import TurnEvent
 
 _IN_BY_MEDIA: Final = "input_audio_buffer.append"
@@ -22,8 +23,14 @@ _IN_BY_MEDIA: Final = "input_audio_buffer.append"
 class Controls(Protocol):
     """What a client may do with the conversation."""
 
-    def speak(self) -> bool:
-        """Let the agent speak unasked; False if somebody has the floor."""
+    def leave(self, control: Control) -> None:
+        """Leave to the client's application what it wants to do itself."""
+
+    def commit(self) -> None:
+        """Learn that the application holds the user's turn to be over."""
+
+    def answer(self) -> bool:
+        """Let the agent answer, or speak unasked; False if somebody has the floor."""
 
     def cut(self) -> bool:
         """Stop the agent; False if it says nothing."""
@@ -48,18 +55,21 @@ class RealtimeEvents:
         self._numbers = itertools.count(1)
         self._controls: Controls | None = None
         self._session = merged(default_session(call_id, model.name), session)
+        self._control = control_of(session, Control())
         self._story = Story(call_id, self._tell)
 
     def control(self, controls: Controls) -> None:
         """Take what the client's events act upon, and tell the client that its session is there."""
         self._controls = controls
+        controls.leave(self._control)
         self._tell({"type": "session.created", "session": self._session})
 
     # From the conversation.
 
     def turn(self, event: TurnEvent) -> None:
-        """Tell what happened in the conversation."""
-        self._story.turn(event)
+        """Tell what happened in the conversation; of its detector nothing to an application that wants none."""
+        if self._control.turn_detection or not event.kind.startswith("user_speech_"):
+            self._story.turn(event)
 
     def said(self, output: Transcript | ToolStarted | ToolEnded) -> None:
         """Tell the words of an answer."""
@@ -79,7 +89,20 @@ class RealtimeEvents:
         response = event.get("response") if event.get("type") == "response.created" else None
         if isinstance(response, dict) and response.get("conversation_id", "") is not None:  # else it is not heard
             self._story.adopt(str(response.get("id")))
-        self._emit(event)
+        self._emit(self._as_it_is(event) if event.get("type") in ("session.created", "session.updated") else event)
+
+    def _as_it_is(self, event: Event) -> Event:
+        """Return a session of the model's with the turn detection that this call has, whoever does it."""
+        audio = (event.get("session") or {}).get("audio") or {}
+        given = (audio.get("input") or {}).get("turn_detection")
+        shown = {
+            "type": "server_vad",
+            **(given or {}),
+            "create_response": self._control.create_response,
+            "interrupt_response": self._control.interrupt_response,
+        }
+        detection = shown if self._control.turn_detection else None
+        return merged(event, {"session": {"audio": {"input": {"turn_detection": detection}}}}, DEPTH + 1)
 
     # From the client.
 
@@ -92,6 +115,10 @@ class RealtimeEvents:
             if self._controls is not None:
                 self._controls.cut()
         elif self._model.own_events:
+            if kind == "session.update":
+                self._leave(event.get("session"))
+            elif kind == "input_audio_buffer.commit":
+                self._commit(event)
             self._model.client_event(event)
         else:
             handler = _HANDLERS.get(kind)
@@ -118,10 +145,20 @@ class RealtimeEvents:
         if not isinstance(session, dict) or session.get("type", "realtime") != "realtime":
             return self.refuse("a session here is an object of type `realtime`", event)
         self._session = merged(self._session, session)
+        self._leave(session)
         return self._tell({"type": "session.updated", "session": self._session})
 
+    def _leave(self, session: object) -> None:
+        if isinstance(session, dict) and self._controls is not None:
+            self._control = control_of(session, self._control)
+            self._controls.leave(self._control)
+
+    def _commit(self, _event: dict[str, Any]) -> None:
+        if self._controls is not None:
+            self._controls.commit()
+
     def _create_response(self, event: dict[str, Any]) -> None:
-        if self._controls is None or not self._controls.speak():
+        if self._controls is None or not self._controls.answer():
             code = "conversation_already_has_active_response"
             self.refuse("somebody has the floor: the user speaks, or a response is active", event, code=code)
 
@@ -163,5 +200,6 @@ _HANDLERS: Final[dict[str, Callable[[RealtimeEvents, dict[str, Any]], None]]] = 
     "conversation.item.create": RealtimeEvents._create_item,  # noqa: SLF001
     "conversation.item.delete": RealtimeEvents._remove_item,  # noqa: SLF001
     "conversation.item.truncate": RealtimeEvents._truncate_item,  # noqa: SLF001
+    "input_audio_buffer.commit": RealtimeEvents._commit,  # noqa: SLF001
     "input_audio_buffer.clear": RealtimeEvents._clear_input,  # noqa: SLF001
 }

@@ -71,7 +71,9 @@ class Story:
                 told = {"audio_end_ms": heard_ms, "item_id": self._user_item(event.turn_id)}
                 self._tell({"type": "input_audio_buffer.speech_stopped", **told})
             case "endpoint_decided":
-                self._commit(event.turn_id)
+                # Where the application asks for answers, the same turn may be added to before it is answered.
+                added = event.reason == "application" or event.inputs.get("create_response") is False
+                self._commit(event.turn_id, added=added)
             case "endpoint_revoked":
                 self.end("cancelled", reason="turn_detected")
             case "response_requested":
@@ -177,10 +179,10 @@ class Story:
         if response.cut:
             self._give_up()  # else it may be gone on with
 
-    def _commit(self, turn_id: int) -> None:
-        if turn_id <= self._committed:
+    def _commit(self, turn_id: int, *, added: bool) -> None:
+        if turn_id <= self._committed and not added:
             return
-        self._committed = turn_id
+        self._committed = max(turn_id, self._committed)
         item_id = self._user_items.pop(turn_id, None) or f"item_{uuid.uuid4().hex[:20]}"
         self._tell({"type": "input_audio_buffer.committed", "previous_item_id": self._last_item, "item_id": item_id})
         audio = [{"type": "input_audio", "transcript": None}]

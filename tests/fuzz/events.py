@@ -9,6 +9,7 @@ from typing import Any, Final
 from relay.models import ModelConfig, create
 from relay.transceiver.events import NoEventError, read_event
 from relay.transceiver.realtime import RealtimeEvents
+from voice.floor import Control
 
 MODULES: Final[tuple[str, ...]] = (
     "relay.transceiver.events",
@@ -21,11 +22,17 @@ _CONFIG: Final = ModelConfig("echo")
 
 
 class _Controls:
-    def speak(self) -> bool:
+    def answer(self) -> bool:
         return False
 
     def cut(self) -> bool:
         return True
+
+    def leave(self, control: Control) -> None:
+        self.control = control
+
+    def commit(self) -> None:
+        pass
 
 
 def seeds() -> Mapping[str, bytes]:
@@ -40,6 +47,7 @@ def seeds() -> Mapping[str, bytes]:
         "conversation.item.delete": {"item_id": "i"},
         "conversation.item.truncate": {"item_id": "i", "content_index": 0, "audio_end_ms": 1_500},
         "input_audio_buffer.clear": {},
+        "input_audio_buffer.commit": {},
         "input_audio_buffer.append": {"audio": "AAAA"},
         "output_audio_buffer.clear": {},
         "unknown": {"event_id": "e"},

@@ -182,6 +182,9 @@ class Connection:
 
     async def take_item(self, event: dict[str, Any]) -> None:
         match event["type"]:
+            case "input_audio_buffer.clear":
+                self.uncommitted_ms = 0.0
+                await self.tell("input_audio_buffer.cleared")
             case "conversation.item.create":
                 await self.add({"id": self.id("item"), "object": "realtime.item", **event["item"]})
             case "conversation.item.truncate":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from openai.types.realtime import RealtimeServerEvent
 from openai.types.realtime.client_secret_create_response import ClientSecretCreateResponse
 from pydantic import BaseModel, TypeAdapter
@@ -274,3 +275,24 @@ async def test_pages_of_allowed_origins_can_read_why_they_are_refused(tmp_path: 
             assert "bearer token" in refused.text
             other = await api.post(path, headers={**SDP, "origin": "https://evil.example"})
             assert (other.status_code, "access-control-allow-origin" in other.headers) == (401, False)
+
+
+@pytest.mark.parametrize("name", ["scripted", "echo"])
+async def test_push_to_talk_works_with_any_model(tmp_path: Path, name: str) -> None:
+    application = Application()
+    model = ModelConfig(name, think_median_ms=20.0, think_sigma=0.0)
+    async with world(tmp_path, model=model) as made, http(made, **bearer(TOKEN)) as api:
+        session = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+        form = {"sdp": (None, await application.offer()), "session": (None, json.dumps(session))}
+        await application.join(api, files=form)
+        assert application.events[0]["session"]["audio"]["input"]["turn_detection"] is None
+        application.tell("input_audio_buffer.clear")
+        await application.heard_of("input_audio_buffer.cleared")
+        await application.microphone.say(question(), "normal")
+        application.tell("input_audio_buffer.commit")
+        await application.heard_of("input_audio_buffer.committed")
+        application.tell("response.create")
+        await application.heard_of("output_audio_buffer.started")
+        await application.heard_of("output_audio_buffer.stopped")
+        assert "input_audio_buffer.speech_started" not in application.kinds()
+        await application.close()

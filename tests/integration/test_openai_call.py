@@ -285,3 +285,60 @@ async def test_words_are_kept_of_calls_that_consented(tmp_path: Path) -> None:
     assert open_minded.session_id is not None
     assert {row["session_id"] for row in texts} == {open_minded.session_id.bytes}
     assert {row["kind"] for row in texts} == {"user_text", "agent_text"}
+
+
+def mentioning(detection: dict[str, Any] | None) -> dict[str, Any]:
+    return {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+
+
+@pytest.mark.parametrize("detection", ["own", "server_vad"])
+async def test_application_that_is_written_for_push_to_talk_is_obeyed(tmp_path: Path, detection: str) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server, turn_detection=detection)) as made:
+        answer = await made.transceiver.answer(await client.offer(), application=Application(mentioning(None)))
+        await client.accept(answer.sdp)
+        await client.connected()
+        await until(lambda: "session.updated" in client.kinds())
+        shown = next(event for event in client.events if event["type"] == "session.updated")["session"]
+        assert shown["audio"]["input"]["turn_detection"] is None
+        assert server.connections[0].session["audio"]["input"]["turn_detection"] is None
+        client.oai.send(json.dumps({"type": "input_audio_buffer.clear"}))
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "user_speech_stopped" in client.turns())
+        assert not server.of("input_audio_buffer.commit")
+        client.oai.send(json.dumps({"type": "input_audio_buffer.commit", "event_id": "mine"}))
+        client.oai.send(json.dumps({"type": "response.create"}))
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        assert [event["event_id"] for event in server.of("input_audio_buffer.commit")] == ["mine"]
+        assert client.kinds().count("input_audio_buffer.committed") == 1
+        await over(made, client)
+    turns = await made.facts("turn", client.session_id)
+    assert [row["reason"] for row in turns if row["kind"] in ("endpoint_decided", "response_requested")] == [
+        "application"
+    ] * 2
+    assert [row["turn_id"] for row in turns if row["kind"] == "agent_audio_started"] == [1]
+
+
+@pytest.mark.parametrize("detection", ["own", "server_vad"])
+async def test_application_that_asks_for_answers_itself_gets_turns_committed(tmp_path: Path, detection: str) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server, turn_detection=detection)) as made:
+        await made.call(client)
+        await until(lambda: "session.created" in client.kinds())
+        wish = mentioning({"type": "server_vad", "create_response": False})
+        client.oai.send(json.dumps({"type": "session.update", "session": wish}))
+        await until(lambda: client.kinds().count("session.updated") == 2)
+        await client.microphone.say(question(), "normal")
+        await until(lambda: "input_audio_buffer.committed" in client.kinds() and "endpoint_decided" in client.turns())
+        assert not server.of("response.create")
+        client.oai.send(json.dumps({"type": "response.create"}))
+        await until(lambda: "agent_audio_stopped" in client.turns())
+        assert client.kinds().count("input_audio_buffer.committed") == 1
+        assert len(server.of("response.create")) == 1
+        assert "error" not in client.kinds()
+        await over(made, client)
+    turns = await made.facts("turn", client.session_id)
+    assert [row["reason"] for row in turns if row["kind"] in ("endpoint_decided", "response_requested")] == [
+        None,
+        "application",
+    ]

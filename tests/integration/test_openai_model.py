@@ -53,7 +53,8 @@ class Listener:
     def user_turn_ended(self, reason: str) -> None:
         self.ended.append(reason)
 
-    def speak(self) -> bool:
+    def speak(self, reason: str = "model") -> bool:
+        assert reason == "application"
         self.asked_to_speak += 1
         return self.idle
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from relay.models import openai_answer
 from relay.models.openai_answer import RATE, Answer
 from relay.models.openai_link import Endpoint
-from relay.models.openai_session import OpenAIConfig, merged, sanitised, session_of
+from relay.models.openai_session import OpenAIConfig, control_of, merged, sanitised, session_of
+from voice.floor import Control
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -58,7 +59,9 @@ def test_no_wish_changes_the_media_path(wishes: dict[str, Any], own: bool) -> No
     assert session["audio"]["input"]["format"] == session["audio"]["output"]["format"]
     assert session["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24_000}
     detection = session["audio"]["input"]["turn_detection"]
-    assert detection is None if own else not (detection["create_response"] or detection["interrupt_response"])
+    if detection is not None:
+        assert not own
+        assert (detection["create_response"], detection["interrupt_response"]) == (False, False)
 
 
 def test_servers_detector_takes_the_applications_settings() -> None:
@@ -70,6 +73,20 @@ def test_servers_detector_takes_the_applications_settings() -> None:
         "create_response": False,
         "interrupt_response": False,
     }
+
+
+def test_session_leaves_to_the_application_what_it_names() -> None:
+    def after(detection: object, before: Control) -> Control:
+        return control_of({"audio": {"input": {"turn_detection": detection}}}, before)
+
+    alone = Control()
+    manual = after(None, alone)
+    assert (manual.turn_detection, manual.answers, manual.interrupts) == (False, False, False)
+    unanswered = after({"type": "server_vad", "create_response": False}, manual)
+    assert (unanswered.answers, unanswered.interrupts) == (False, True)
+    assert after({"interrupt_response": False}, unanswered) == Control(create_response=False, interrupt_response=False)
+    for other in ({}, {"audio": None}, {"audio": {"input": {"noise_reduction": None}}}):
+        assert control_of(other, unanswered) == unanswered
 
 
 def test_update_replaces_what_it_names_and_nothing_else() -> None:

@@ -12,6 +12,7 @@ from relay.models import Event, Model, Transcript
 from relay.transceiver.counters import Counters
 from relay.transceiver.events import EventsChannel
 from relay.transceiver.realtime import RealtimeEvents
+from voice.floor import Control
 from voice.turns import TurnEvent
 
 SERVER: TypeAdapter[BaseModel] = TypeAdapter(RealtimeServerEvent)
@@ -24,6 +25,7 @@ KINDS = [
     "conversation.item.delete",
     "conversation.item.truncate",
     "input_audio_buffer.clear",
+    "input_audio_buffer.commit",
     "input_audio_buffer.append",
     "else",
 ]
@@ -58,11 +60,17 @@ class Floor:
     def __init__(self) -> None:
         self.asked = 0
 
-    def speak(self) -> bool:
+    def answer(self) -> bool:
         self.asked += 1
         return bool(self.asked % 2)
 
-    cut = speak
+    cut = answer
+
+    def leave(self, control: Control) -> None:
+        self.control = control
+
+    def commit(self) -> None:
+        self.asked += 1
 
 
 def call(told: list[Event]) -> tuple[RealtimeEvents, EventsChannel]:

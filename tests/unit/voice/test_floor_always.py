@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from eventlog.schema import TURN_KINDS
 from tests.unit.voice.floor_scene import FRAME_MS, MS
 from voice.endpointing import Prediction
-from voice.floor import Floor, FloorConfig, State
+from voice.floor import Control, Floor, FloorConfig
+from voice.floor_table import AUDIBLE
 from voice.turns import (
     FloorOutput,
     PauseAgent,
@@ -30,6 +31,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["speech", "quiet"]), st.integers(1, 8)),
     st.tuples(st.sampled_from(["agent_started", "completed", "yielded", "error", "late_frame"]), st.integers(0, 500)),
     st.tuples(st.sampled_from(["model_first_audio", "claimed", "turn_ended"]), st.integers(0, 500)),
+    st.tuples(st.sampled_from(["commit", "ask", "left"]), st.integers(0, 7)),
     st.tuples(st.just("predicted"), st.integers(0, 100)),
 )
 
@@ -72,6 +74,20 @@ class Play:
     def agent_started(self, ms: int) -> list[FloorOutput]:
         return self.floor.agent_started(self.now - ms * MS, self.audio_ms)
 
+    def commit(self, _: int) -> list[FloorOutput]:
+        return self.floor.commit(self.now)
+
+    def ask(self, _: int) -> list[FloorOutput]:
+        turn_id = self.floor.turn_id
+        got = self.floor.ask(self.now, "application")
+        unasked = [output for output in got if isinstance(output, RequestResponse) and output.turn_id < turn_id]
+        return [] if unasked else got  # such as a greeting, which whatever is asked for next replaces
+
+    def left(self, number: int) -> list[FloorOutput]:
+        """The application takes some of it over, or gives it back."""
+        self.floor.control = Control(*(bool(number & bit) for bit in (1, 2, 4)))
+        return []
+
     def model_first_audio(self, _: int) -> list[FloorOutput]:
         return self.floor.model_event(self.now, "model_first_audio")
 
@@ -86,8 +102,7 @@ class Play:
         return self.floor.predicted(self.now, prediction)
 
     def stopped(self, reason: StopReason, ms: int) -> list[FloorOutput]:
-        waiting = (State.SPECULATING, State.RESPONDING, State.HOLDING, State.HOLDING_QUIET, State.RESUMING)
-        if self.floor.state in waiting and reason in ("completed", "error"):
+        if self.floor.state not in AUDIBLE and reason in ("completed", "error"):
             self.out.append("failed")
         return self.floor.agent_stopped(self.now + ms * MS, self.audio_ms, reason)
 
