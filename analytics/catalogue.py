@@ -187,18 +187,24 @@ _METRICS: Final = (
     Metric(
         "late_response",
         _ERRORS,
-        "Response latency above 2.5 s and below 5 s.",
+        "Response latency above 2.5 s and below 5 s. Not counted where the application asked for the answer itself "
+        "(`response_requested` with the reason `application`), since it alone knows when that was due; version 1 did "
+        "not know of such applications.",
         "count; rate per turn",
         "Sidetone",
+        version=2,
     ),
     Metric(
         "missed_response",
         _ERRORS,
         "After the user's words no answer began within 5 s, or the user spoke again, unanswered, after more than 2.5 "
         "s. Words that end while the agent is speaking are left to the barge-in rules. A call that ended sooner than "
-        "5 s after the words tells nothing and is not counted.",
+        "5 s after the words tells nothing and is not counted. Nor are words of which the application makes what it "
+        "wants (an `endpoint_candidate` or `endpoint_decided` with the reason `application` follows them); version 1 "
+        "did not know of such applications.",
         "count; rate per turn",
         "Sidetone",
+        version=2,
     ),
     Metric(
         "false_barge_in",
@@ -220,10 +226,11 @@ _METRICS: Final = (
         "user's onset did not miss it, even if the user had just drawn breath. Right-censored: such cases have no "
         "stop latency and would bias its percentiles if dropped, so they are counted apart. Speech of 1 s or more is"
         " no backchannel, whatever the relay took it for (version 1 believed the relay, looked only beyond the "
-        "answer's first second, and counted breaths).",
+        "answer's first second, and counted breaths). Not counted where the application lets the user interrupt "
+        "nothing (`user_barged_in` with the reason `application`), which version 2 did not know of.",
         "count; rate per turn",
         "Full-Duplex-Bench v1.5 (arXiv 2507.23159)",
-        version=2,
+        version=3,
     ),
     Metric(
         "slow_yield",
@@ -246,16 +253,20 @@ _METRICS: Final = (
         "dead_air",
         _ERRORS,
         "Mutual silence of more than 3 s between utterances or before the call's end, charged to the side whose turn "
-        "it was: the one that did not speak last. The overview counts the agent's.",
+        "it was: the one that did not speak last. The overview counts the agent's. After words as in missed_response "
+        "that the application makes what it wants of, it is nobody's turn (version 1 charged the agent).",
         "count; rate per turn",
         "Sidetone",
+        version=2,
     ),
     Metric(
         "abandoned",
         _ERRORS,
-        "The user hung up after waiting more than 2.5 s for an answer, or waited 15 s. A hang-up sooner is a goodbye.",
+        "The user hung up after waiting more than 2.5 s for an answer, or waited 15 s. A hang-up sooner is a goodbye. "
+        "Not counted where the application decides on answers, as for dead_air (version 1 did).",
         "count; rate per turn",
         "LiveKit's user_away_timeout (15 s); 2.5 s is ours",
+        version=2,
     ),
     Metric(
         "errors_per_turn",

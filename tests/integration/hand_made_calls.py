@@ -164,6 +164,19 @@ def _silences(calls: Calls) -> None:
     call.user(1, 1000, 2000)
     call.step("closed", 4700, "hangup", who="client")
 
+    call = calls.new("answers are the application's business")
+    call.user(1, 1000, 2000)
+    call.turn(1, "endpoint_candidate", 2200, actor="system", reason="application")
+    call.user(1, 9000, 10000)
+    call.turn(1, "endpoint_candidate", 10200, actor="system", reason="application")
+    call.turn(1, "endpoint_decided", 12500, actor="system", reason="application")
+    call.turn(1, "response_requested", 12600, reason="application")
+    call.agent(1, 13000, 16000)  # 3 s after the words
+    call.user(2, 14500, 15500)
+    call.turn(2, "user_barged_in", 14500, actor="user", reason="application")
+    call.turn(2, "endpoint_candidate", 15700, actor="system", reason="application")
+    call.step("closed", 24000, "hangup", who="client")
+
     call = calls.new("ended by the operator")
     call.user(1, 1000, 2000)
     call.step("closed", 4700, "drain", who="operator")
@@ -194,6 +207,7 @@ ERRORS = {
     "backchannel": [],
     "dead_air of the user": [("dead_air", 1, 4000.0, 3500.0)],
     "abandoned": [("abandoned", 1, 2000.0, 2700.0)],
+    "answers are the application's business": [("talk_over", 1, 14500.0, 1000.0), ("dead_air", 1, 16000.0, 8000.0)],
     "ended by the operator": [],
 }
 """By call: kind, turn, when (ms since the call's start), value (ms)."""

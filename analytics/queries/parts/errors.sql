@@ -97,7 +97,7 @@
                         (until - u.start) / 1e6
                     ),
                     arrayFilter(
-                        (u, cut) -> u.start > a.start AND u.start < until AND NOT cut
+                        (u, cut) -> u.start > a.start AND u.start < until AND NOT cut AND u.interrupts
                             AND if(u.stop > 0, u.stop, known) >= u.start + barge_in_ms * 1000000,
                         claims, cut_in
                     )
@@ -135,7 +135,7 @@
             FROM (SELECT *, arrayFilter(x -> NOT x.backchannel, users) AS claims FROM conversations)
             ARRAY JOIN claims AS u, arrayMap(i -> claims[i + 1].start, arrayEnumerate(claims)) AS next
         )
-        WHERE u.stop > 0 AND NOT arrayExists(x -> x.start <= u.stop AND (x.stop = 0 OR x.stop > u.stop), agents)
+        WHERE u.stop > 0 AND u.owed AND NOT arrayExists(x -> x.start <= u.stop AND (x.stop = 0 OR x.stop > u.stop), agents)
     ),
     -- Mutual silence: from where the furthest speech so far ended to where the next begins, or to the call's end.
     silences AS
@@ -165,7 +165,7 @@
                         ),
                         arrayMap(
                             x -> CAST(
-                                (x.start, if(x.stop > 0, x.stop, known), x.turn, 'user'),
+                                (x.start, if(x.stop > 0, x.stop, known), x.turn, if(x.owed, 'user', '')),
                                 'Tuple(start Int64, stop Int64, turn UInt32, who String)'
                             ),
                             users
@@ -177,7 +177,7 @@
                 arrayMap(i -> speech[i + 1].start, arrayEnumerate(speech)) AS next,
                 arrayMap(i -> arraySlice(speech, 1, i), arrayEnumerate(speech)) AS so_far
         )
-        WHERE until > silent
+        WHERE until > silent AND furthest.who != ''  -- it is nobody's turn where the application decides on answers
     ),
     all_errors AS MATERIALIZED
     (
@@ -196,7 +196,7 @@
                     concat('the agent began ', toString(round(assumeNotNull(response_ms))), ' ms after the user had finished')
                 )
             FROM turns
-            WHERE response_ms > late_ms AND response_ms < miss_ms
+            WHERE response_ms > late_ms AND response_ms < miss_ms AND NOT asked_for
 
             UNION ALL
             SELECT

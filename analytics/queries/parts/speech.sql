@@ -23,7 +23,9 @@
                 x -> (x.at, x.starts),
                 groupArrayIf(mark, kind IN ('agent_audio_started', 'agent_resumed', 'agent_audio_stopped'))
             ) AS agent_marks,
-            groupArrayIf(mark.at, kind = 'backchannel') AS signs
+            groupArrayIf(mark.at, kind = 'backchannel') AS signs,
+            groupArrayIf(mark.at, kind IN ('endpoint_candidate', 'endpoint_decided') AND mark.reason = 'application') AS left_to,
+            groupArrayIf(mark.at, kind = 'user_barged_in' AND mark.reason = 'application') AS withstood
         FROM
         (
             SELECT
@@ -50,7 +52,8 @@
     intervals AS
     (
         SELECT
-            v.session_id AS session_id, v.region AS region, v.seen AS seen, v.signs AS signs, ifNull(c.closed_by, '') AS closed_by,
+            v.session_id AS session_id, v.region AS region, v.seen AS seen, v.signs AS signs, v.left_to AS left_to, v.withstood AS withstood,
+            ifNull(c.closed_by, '') AS closed_by,
             ifNull(toUnixTimestamp64Nano(c.closed_ns), 0) AS closed,
             arrayMap(
                 i -> CAST(
@@ -67,7 +70,9 @@
         LEFT JOIN closings AS c ON v.session_id = c.session_id
     ),
     -- `known`: how long each call is known to have lasted, to its close or to the last thing seen of it.
-    -- `users`: what the user said; `before`: the end of the words before.
+    -- `users`: what the user said; `before`: the end of the words before; `owed`: whether they are to be answered, which
+    -- they are not where the application decides that; `interrupts`: false where the application lets
+    -- the user interrupt nothing.
     conversations AS MATERIALIZED
     (
         SELECT
@@ -82,9 +87,14 @@
                                 x -> x >= spoken[i].start
                                     AND x <= if(spoken[i].stop > 0, spoken[i].stop, spoken[i].start + 1000000000),
                                 signs
-                            )
+                            ),
+                        NOT arrayExists(
+                            x -> x >= spoken[i].stop AND spoken[i].stop > 0 AND (spoken[i + 1].start = 0 OR x < spoken[i + 1].start),
+                            left_to
+                        ),
+                        NOT arrayExists(x -> x >= spoken[i].start AND (spoken[i].stop = 0 OR x <= spoken[i].stop), withstood)
                     ),
-                    'Tuple(start Int64, stop Int64, turn UInt32, before Int64, backchannel Bool)'
+                    'Tuple(start Int64, stop Int64, turn UInt32, before Int64, backchannel Bool, owed Bool, interrupts Bool)'
                 ),
                 arrayEnumerate(spoken)
             ) AS users

@@ -12,6 +12,7 @@
             arraySort(groupArrayIf((at_ns, silence_ms), kind = 'endpoint_decided')) AS decisions,
             groupArrayIf(at_ns, kind = 'endpoint_revoked') AS revocations,
             groupArrayIf(at_ns, kind = 'response_requested') AS requests,
+            countIf(kind = 'response_requested' AND reason = 'application') > 0 AS asked_for,
             groupArrayIf(at_ns, kind = 'model_first_audio') AS voiced
         FROM turn_facts
         WHERE turn_id > 0
@@ -37,7 +38,7 @@
     turn_decisions AS
     (
         SELECT
-            session_id, turn_id, region, agent_started_ns, agent_stopped_ns, ended,
+            session_id, turn_id, region, agent_started_ns, agent_stopped_ns, ended, asked_for,
             if(notEmpty(spoken), spoken[1], ended[1].1) AS began_ns,
             empty(led) OR (notEmpty(called_off) AND arrayMax(called_off) > led[-1].1) AS undecided,
             if(undecided, NULL, led[-1].1) AS decided_ns,
