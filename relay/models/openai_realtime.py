@@ -110,7 +110,7 @@ class OpenAIRealtimeModel(Model):
         self._halver = Halver()
         self._voice = _Heard()
         self._answer: Answer | None = None
-        self._unasked: Answer | None = None
+        self._unasked: deque[Answer] = deque()  # that came unasked, and wait to be said
         self._answers: dict[str, Answer] = {}
         self._numbers = 0
         self._active: set[str] = set()
@@ -184,7 +184,7 @@ class OpenAIRealtimeModel(Model):
         """Ask for a response, or take the one that came unasked, and yield what it brings."""
         self._answered.extend(self._unanswered)
         self._unanswered.clear()
-        answer, self._unasked = self._unasked, None
+        answer = self._unasked.popleft() if self._unasked else None
         asked = answer is None
         if answer is None:
             answer = self._new_answer(turn_id)
@@ -243,9 +243,13 @@ class OpenAIRealtimeModel(Model):
         self._link.send({"type": "response.cancel", "event_id": f"{OURS}cancel", "response_id": response_id})
 
     def interrupted(self, turn_id: int, heard_ms: float) -> None:
-        """Take back from the conversation what was not heard."""
+        """Take back from the conversation what was not heard, and all that was to be said after it."""
+        while self._unasked:
+            unsaid = self._unasked.popleft()
+            self._drop(unsaid)
+            self._cut(unsaid, 0.0)
         for answer in reversed(self._answers.values()):
-            if answer.turn_id == turn_id:
+            if answer.turn_id == turn_id and answer.heard_ms is None:
                 self._drop(answer)
                 self._cut(answer, heard_ms)
                 return
@@ -270,7 +274,7 @@ class OpenAIRealtimeModel(Model):
         return {"type": "session.update", "event_id": SESSION, "session": self._session}
 
     def _lost(self, problem: str) -> None:
-        for answer in (self._answer, self._unasked):
+        for answer in (self._answer, *self._unasked):
             if answer is not None and (answer.asked or self._link.state == "failed"):
                 answer.fail(f"the answer was lost: {problem}")
         self.counts["lost"] += 1
@@ -330,11 +334,12 @@ class OpenAIRealtimeModel(Model):
         if answer is None and self._answer is not None and self._answer.waits:
             answer = self._answer  # goes on after a tool
         if answer is None:
-            answer = self._unasked = self._new_answer(0)
+            answer = self._new_answer(0)
+            self._unasked.append(answer)
             answer.asked = True  # by the application, or the server itself wants to speak
             answer.begin(response_id)
             if not self.listener.speak("application"):
-                self._unasked = None
+                self._unasked.pop()
                 self._drop(answer)
             return
         answer.begin(response_id)

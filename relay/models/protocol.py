@@ -85,7 +85,8 @@ class ModelListener(Protocol):
         """Learn that the model has something to say though no turn has ended, such as a greeting.
 
         `reason` is who wants it: the model itself, or the `application`.
-        Returns whether it is now asked to `respond`; not while the user has the floor, or another answer is being said.
+        Returns whether it is asked to `respond`: now, or once an earlier answer that is complete has been said, unless
+        that is `interrupted`; not while the user has the floor, or another answer is being made.
         """
 
     def note(self, what: str, **details: object) -> None:

@@ -108,6 +108,7 @@ class Conversation:
         self._on_turn = on_turn
         self._is_voiced = is_voiced
         self._reply: Reply | None = None
+        self._queued: list[str] = []  # who wants what the model says next, as soon as the present answer has been said
         self._retiring: set[asyncio.Task[None]] = set()
         self._playing = False  # the answer there is may be heard
         self._in_advance = False  # it was asked for before its turn was decided to be over
@@ -187,7 +188,13 @@ class Conversation:
         self._apply(self._floor.turn_ended(self._clock.now_ns(), reason))
 
     def speak(self, reason: str = "model") -> bool:
-        """Let the agent speak because the model or the application wants it, unless somebody has the floor."""
+        """Let the agent speak because the model or the application wants it, unless somebody has the floor.
+
+        A model that has made its answer, of which the rest is being said, may have another one said after it.
+        """
+        if self._reply is not None and self._reply.complete and self._playing:
+            self._queued.append(reason)
+            return True
         outputs = self._floor.ask(self._clock.now_ns(), reason) if self._reply is None else []
         self._apply(outputs)
         return bool(outputs)
@@ -214,8 +221,8 @@ class Conversation:
         self._apply(self._floor.commit(self._clock.now_ns()))
 
     def answer(self) -> bool:
-        """Let the agent answer because the application asks for it, and return whether it does."""
-        return self.speak("application")
+        """Let the agent answer because the application asks for it; False if somebody has the floor."""
+        return self._reply is None and self.speak("application")
 
     def cut(self) -> bool:
         """Stop what the agent says because the client wants it, and return whether it said anything."""
@@ -308,6 +315,8 @@ class Conversation:
         self._playing = self._audible = False
         rest = reply is not None and not reply.finished
         if not rest:
+            if self._queued and reply is not None:
+                self._model.interrupted(reply.turn_id, reply.played_ms)
             self._drop_reply()
         self._apply(self._floor.agent_stopped(self._clock.now_ns(), self._out_ms, "yielded" if rest else "completed"))
 
@@ -330,8 +339,14 @@ class Conversation:
             _log.warning("a voice model's answer ended early", model=self._model.name, error=error)
             self.note("answer_failed", turn_id=reply.turn_id, heard_ms=reply.played_ms, problem=error)
         self._client.ended(error)
+        queued = self._queued
         self._drop_reply()
         self._apply(self._floor.agent_stopped(self._clock.now_ns(), self._out_ms, "error" if error else "completed"))
+        if queued and reply is not None:
+            if self.speak(queued[0]):
+                self._queued = queued[1:]
+            else:  # the user has begun to speak
+                self._model.interrupted(reply.turn_id, reply.played_ms)
 
     def _drop_reply(self) -> None:
         reply = self._let_go()
@@ -342,6 +357,7 @@ class Conversation:
 
     def _let_go(self) -> Reply | None:
         reply, self._reply = self._reply, None
+        self._queued = []
         if self._in_advance:
             self._counters.speculations["dropped"] += 1
         self._playing = self._audible = self._in_advance = False

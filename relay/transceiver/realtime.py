@@ -89,6 +89,9 @@ class RealtimeEvents:
         response = event.get("response") if event.get("type") == "response.created" else None
         if isinstance(response, dict) and response.get("conversation_id", "") is not None:  # else it is not heard
             self._story.adopt(str(response.get("id")))
+        done = event.get("response") if event.get("type") == "response.done" else None
+        if isinstance(done, dict) and done.get("status") == "cancelled":
+            self._story.forget(str(done.get("id")))
         self._emit(self._as_it_is(event) if event.get("type") in ("session.created", "session.updated") else event)
 
     def _as_it_is(self, event: Event) -> Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -56,6 +57,7 @@ class Story:
         self._conversation = f"conv_{call_id}"
         self._tell = tell
         self._response: Response | None = None
+        self._next: deque[Response] = deque()  # that the model has begun, to be heard after the present one
         self._user_items: dict[int, str] = {}
         self._committed = 0
         self._last_item: str | None = None
@@ -100,7 +102,15 @@ class Story:
 
     def adopt(self, response_id: str) -> None:
         """Learn that the model itself has begun an answer and told of it."""
-        self._response = Response(response_id, foreign=True)
+        begun, now = Response(response_id, foreign=True), self._response
+        if now is not None and now.foreign and (now.since_ms is not None or now.broken_off):
+            self._next.append(begun)
+        else:
+            self._response = begun
+
+    def forget(self, response_id: str) -> None:
+        """Learn that an answer which the model has begun is cancelled; if it waits to be heard, it never will be."""
+        self._next = deque(response for response in self._next if response.id != response_id)
 
     def cut(self) -> None:
         """Tell that the client has stopped the answer."""
@@ -144,6 +154,7 @@ class Story:
         response = self._response
         if response is not None and response.broken_off and response.item is not None:
             response.broken_off = False
+            self._next.clear()
             end = {"content_index": 0, "audio_end_ms": round(response.heard_ms)}
             self._tell({"type": "conversation.item.truncated", "item_id": response.item, **end})
 
@@ -172,12 +183,16 @@ class Story:
         if reason == "completed" and not response.cut:
             self.end("completed")
             self._tell({"type": "output_audio_buffer.stopped", "response_id": response.id})
+            if self._next:
+                self._response = self._next.popleft()
             return
         self._tell({"type": "output_audio_buffer.cleared", "response_id": response.id})
         self.end("cancelled", reason="turn_detected")
         response.broken_off = response.cut or reason == "yielded"
         if response.cut:
             self._give_up()  # else it may be gone on with
+        elif reason != "yielded" and self._next:
+            self._response = self._next.popleft()
 
     def _commit(self, turn_id: int, *, added: bool) -> None:
         if turn_id <= self._committed and not added:

@@ -342,3 +342,30 @@ async def test_application_that_asks_for_answers_itself_gets_turns_committed(tmp
         None,
         "application",
     ]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_answer_asked_for_while_an_earlier_one_plays_is_heard_after_it(tmp_path: Path, interrupted: bool) -> None:
+    client = Caller()
+    async with realtime_server() as server, world(tmp_path, model=behind(server)) as made:
+        server.answer_ms = 8_000 if interrupted else 2_000
+        await made.call(client)
+        await until(lambda: "session.created" in client.kinds())
+        for count in (1, 2):
+            client.oai.send(json.dumps({"type": "response.create"}))
+            await until(lambda known=count: client.kinds().count("response.done") == known)  # type: ignore[misc]
+            await until(lambda: "agent_audio_started" in client.turns())
+        first, second = (e["response"]["id"] for e in client.events if e["type"] == "response.created")
+        if interrupted:
+            await client.microphone.say(question("user_weather"), "barge-in")
+        await until(lambda: client.turns().count("agent_audio_started") == 2)
+        await over(made, client)
+    heard = [(e["type"].split(".")[-1], e["response_id"]) for e in client.events if "output_audio_buffer." in e["type"]]
+    if interrupted:  # what was asked for meanwhile is taken back, too
+        third = [e["response"]["id"] for e in client.events if e["type"] == "response.created"][2]
+        assert heard[:3] == [("started", first), ("cleared", first), ("started", third)]
+        assert len(server.connections[0].deleted) == 1
+    else:
+        assert heard[:3] == [("started", first), ("stopped", first), ("started", second)]
+        requests = [r for r in await made.facts("turn", client.session_id) if r["kind"] == "response_requested"]
+        assert [row["reason"] for row in requests] == ["application"] * 2
