@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.caller.ear import Ear
 from relay.caller.offset import Offset
+from relay.caller.phrases import PAUSE_MS
 from relay.speech.clip import RATE
 
 LABEL = "sidetone"
@@ -80,12 +81,13 @@ def playout(
     """The `sidetone.playout` message of an answer at its onset, which was heard at `heard_ns` of the caller's clock.
 
     Values: `turn` counts the answers heard, from 1. `heard_delay_ms` is the response latency by the caller's own ear,
-    from the last voiced sample at its microphone (`spoke_ns`); absent if the caller was still speaking.
+    from the last voiced sample at its microphone (`spoke_ns`); absent if the caller was still speaking, which a silence
+    shorter than a pause does not end.
     `playout_delay_ms` is how long the onset's packet waited for its turn. `clock_offset_ms` is to be added to the
     caller's clock for the platform's, and `clock_error_ms` how wrong that may be. What is not known is absent.
     """
     values: dict[str, float] = {"turn": number}
-    if spoke_ns is not None and heard_ns >= spoke_ns:
+    if spoke_ns is not None and heard_ns - spoke_ns >= PAUSE_MS * 1_000_000:
         values["heard_delay_ms"] = (heard_ns - spoke_ns) / 1e6
     if playout_delay_ms is not None:
         values["playout_delay_ms"] = playout_delay_ms

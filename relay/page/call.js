@@ -9,6 +9,7 @@ const METER_SAMPLES = 2048; // 43 ms at 48 kHz: two looks overlap, so that a lat
 const BLOCK = 128; // samples, 2.7 ms: how exactly a beginning or an end of speech is known
 const ANSWER_GAP_MS = 700; // longer than the pause between two sentences of one answer
 const SENTENCE_GAP_MS = 200;
+const PAUSE_MS = 200; // a shorter silence does not part one speaker's speech
 const PING_MS = 2000;
 const FIRST_PINGS_MS = [0, 200, 400, 600, 800];
 const PONGS_KEPT = 64;
@@ -158,7 +159,7 @@ export class Call extends EventTarget {
   playout({ from, spokeAt }) {
     this.heard = this.answering;
     const values = { turn: this.heard, ...this.clock };
-    if (spokeAt !== undefined && from > spokeAt) values.heard_delay_ms = from - spokeAt;
+    if (spokeAt !== undefined && from - spokeAt >= PAUSE_MS) values.heard_delay_ms = from - spokeAt;
     if (this.bufferMs !== undefined) values.playout_delay_ms = this.bufferMs;
     this.tell({ type: "sidetone.playout", client_ns: nowNs(from), kind: "playout", values });
   }

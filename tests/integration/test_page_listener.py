@@ -73,7 +73,8 @@ def test_answer_is_dated_by_the_ear_however_late_the_page_learns_of_it(late_ms: 
         assert report["delay_ms"] == pytest.approx(delay_ms, abs=5)
 
 
-def test_answer_that_begins_over_the_user_has_no_delay() -> None:
-    (report,) = listen(user=[(100, 3_000)], agent=[(1_500, 2_500)], turns=[(1_800, 1)], until=4_000)
+@pytest.mark.parametrize("user", [[(100, 3_000)], [(100, 1_430), (1_560, 3_000)]], ids=["voice", "between words"])
+def test_answer_that_begins_over_the_user_has_no_delay(user: list[tuple[int, int]]) -> None:
+    (report,) = listen(user=user, agent=[(1_500, 2_500)], turns=[(1_800, 1)], until=4_000)
     assert report["delay_ms"] is None
     assert report["heard_ms"] == pytest.approx(1_500, abs=5)
