@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from relay.behaviours import LIMITS, MS_MAX
 from relay.caller import script as steps
 from relay.caller.script import Expected, Piece, Recording, Script, ScriptError, Silence, Speech, Step, Text
+from relay.speech import names
 from voice.errors import TURN_ERRORS
 from voice.netem import PROFILES
 
@@ -156,7 +158,7 @@ class _Reader:
 
     def _piece(self, node: Node) -> Piece:
         if not isinstance(node, MappingNode):
-            return self._text(node, "a clip", TEXT_CHARS_MAX)
+            return self._clip(node)
         given = self._mapping(node, "speech", tuple(_SPEECH))
         kinds = [name for name in ("clip", "text", "wav", "pause") if name in given]
         if len(kinds) != 1 or ("voice" in given and kinds != ["text"]):
@@ -164,17 +166,23 @@ class _Reader:
         inner = given[kinds[0]]
         if kinds == ["pause"]:
             return Silence(self._number(inner, "pause", MS_MAX))
+        if kinds == ["clip"]:
+            return self._clip(inner)
         said = self._text(inner, kinds[0], TEXT_CHARS_MAX)
         if kinds == ["wav"]:
             return Recording(str(self._folder / said))
-        if kinds == ["clip"]:
-            return said
         if "voice" not in given:
             return Text(said)
         voice = self._text(given["voice"], "voice", TITLE_CHARS_MAX)
         if not set(voice) <= _VOICE or voice.startswith("-"):
             raise self._wrong(given["voice"], f"{voice!r} is no voice of espeak-ng's; `espeak-ng --voices` lists them")
         return Text(said, voice)
+
+    def _clip(self, node: Node) -> str:
+        said = self._text(node, "a clip", TEXT_CHARS_MAX)
+        if not any(fnmatchcase(name, said) for name in names()):
+            raise self._wrong(node, f"no clip fits {said!r}; there are {', '.join(names())}")
+        return said
 
     def _expected(self, node: Node) -> Expected:
         given = self._mapping(node, "expect", ("turn", "error"))
