@@ -20,12 +20,9 @@ from rich.table import Table
 stdout = Console()
 stderr = Console(stderr=True)
 
-_FEW_ROWS: Final = 1
-"""Up to this many rows an answer is shown a column a line: one thing with many properties reads better so."""
-
 _WIDEST: Final = 1_000
 _TIME: Final = "ns since epoch"
-_OBVIOUS: Final = {"text", "count", "number", "uuid", "list", "names and values", _TIME}
+_OBVIOUS: Final = {"text", "count", "number", "flag", "uuid", "list", "names and values", _TIME}
 """Units that a person sees from the value itself."""
 
 Column = tuple[str, str]
@@ -54,29 +51,57 @@ def json_object(value: object) -> None:
     sys.stdout.flush()
 
 
-def table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as a table, never narrower than its content: a long line can be scrolled, a folded one not read."""
+def table(title: str, columns: Sequence[Column], rows: Iterable[Sequence[Any]], *, scope: str = "") -> None:
+    """Print rows as a table, never narrower than its content: a long line can be scrolled, a folded one not read.
+
+    One row, and on a terminal rows that are wider than it, are shown a column a line, as far as that fits.
+
+    Args:
+        title: what the rows are.
+        columns: their names and units.
+        rows: a value for each column.
+        scope: what part of all that is known they are of; not said if empty.
+
+    """
     shown = [[cell(value, unit) for value, (_, unit) in zip(row, columns, strict=True)] for row in rows]
     stdout.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
-    printed = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    if scope:
+        stdout.print(f"[dim]{escape(scope)}[/]", highlight=False, soft_wrap=True)
+    names = [name for name, _ in columns]
     units = ["" if unit in _OBVIOUS or name.endswith(f"_{unit}") else unit for name, unit in columns]
-    if len(shown) <= _FEW_ROWS:
-        printed.show_header = False
-        printed.add_column(style="bold", no_wrap=True)
-        printed.add_column(overflow="fold")
-        for row in shown:
-            for (name, _), unit, value in zip(columns, units, row, strict=True):
-                printed.add_row(name, f"{value} [dim]{unit}[/]" if unit and value not in ("", cell(None)) else value)
-        if not shown:
-            printed.add_row("nothing", "")
-        stdout.print(printed)
-        return
-    for (name, _), unit in zip(columns, units, strict=True):
+    if not shown:
+        names, units, shown = ["nothing"], [""], [[""]]
+    wide, narrow = _a_row_a_line(names, units, shown), _a_column_a_line(names, units, shown)
+    needed = _width(wide)
+    if len(shown) == 1 or (stdout.is_terminal and _width(narrow) <= stdout.width < needed):
+        stdout.print(narrow)
+    else:
+        Console(width=max(needed, stdout.width)).print(wide, crop=False)
+
+
+def _a_row_a_line(names: Sequence[str], units: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    printed = Table(header_style="bold", box=box.SIMPLE_HEAD)
+    for name, unit in zip(names, units, strict=True):
         printed.add_column(f"{name}\n[dim]{unit}[/]" if any(units) else name, no_wrap=True)
-    for row in shown:
+    for row in rows:
         printed.add_row(*row)
-    needed = Measurement.get(stdout, stdout.options.update(width=_WIDEST), printed).maximum
-    Console(width=max(needed, stdout.width)).print(printed, crop=False)
+    return printed
+
+
+def _a_column_a_line(names: Sequence[str], units: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    printed = Table(box=box.SIMPLE_HEAD, show_header=False)
+    printed.add_column(style="bold", no_wrap=True)
+    for _ in rows:
+        printed.add_column(overflow="fold")
+    for name, unit, values in zip(names, units, zip(*rows, strict=True), strict=True):
+        printed.add_row(
+            name, *(f"{value} [dim]{unit}[/]" if unit and value not in ("", cell(None)) else value for value in values)
+        )
+    return printed
+
+
+def _width(printed: Table) -> int:
+    return Measurement.get(stdout, stdout.options.update(width=_WIDEST), printed).maximum
 
 
 def cell(value: object, unit: str = "") -> str:
@@ -86,13 +111,17 @@ def cell(value: object, unit: str = "") -> str:
     if isinstance(value, int) and unit == _TIME:
         moment = datetime.fromtimestamp(value / 1e9, tz=UTC)
         return moment.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-    if isinstance(value, float):
-        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    if unit == "flag":
+        return "yes" if value else "no"
+    if isinstance(value, float):  # a ratio that is small is not nothing
+        return f"{value:.3g}" if unit == "ratio" else f"{value:,.3f}".rstrip("0").rstrip(".")
     if isinstance(value, Mapping):
-        return escape("\n".join(f"{key}: {item}" for key, item in value.items()))
-    if isinstance(value, list | tuple):
-        return escape(", ".join(str(item) for item in value))
-    return escape(str(value))
+        text = "\n".join(f"{key}: {item}" for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        text = ", ".join(str(item) for item in value)
+    else:
+        text = str(value)
+    return escape(text)
 
 
 @contextmanager

@@ -4,12 +4,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from collector.rebuild import tables_of
-from sidetone.cli import app
+from sidetone.cli import app, output
 from sidetone.cli.doctor import examine
-from sidetone.cli.output import table
+from sidetone.cli.output import cell, table
 from sidetone.cli.stack import welcome
 from sidetone.settings import load
 from voice.netem import PROFILES
@@ -111,6 +112,39 @@ def test_a_value_that_is_not_there_has_no_unit(capsys: pytest.CaptureFixture[str
     assert "utterance" not in printed
     assert "ratio" not in printed
     assert "3 ms" in printed
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.000412, "ratio", "0.000412"),
+        (0.0, "ratio", "0"),
+        (1, "flag", "yes"),
+        (0, "flag", "no"),
+        (None, "flag", "\N{EN DASH}"),
+    ],
+)
+def test_a_small_ratio_is_not_nothing_and_a_flag_is_no_number(value: object, unit: str, shown: str) -> None:
+    assert cell(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("terminal", "width", "by_column"),
+    [(True, 60, True), (True, 200, False), (True, 20, False), (False, 60, False)],
+    ids=["too narrow", "wide enough", "too narrow for either", "no terminal"],
+)
+def test_rows_wider_than_the_terminal_are_shown_a_column_a_line(
+    terminal: bool, width: int, by_column: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "stdout", Console(force_terminal=terminal, width=width, color_system=None))
+    columns = [(f"a_quite_long_name_{n}", "count") for n in range(5)]
+    table("Two", columns, [range(5), range(5, 10)], scope="from then to now")
+    title, scope, *lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert (title, scope) == ("Two", "from then to now")
+    if by_column:
+        assert [line.split() for line in lines] == [[f"a_quite_long_name_{n}", f"{n}", f"{n + 5}"] for n in range(5)]
+    else:
+        assert [line.split() for line in lines[-2:]] == [list("01234"), list("56789")]
 
 
 @pytest.mark.parametrize("dashboard", [True, False])
