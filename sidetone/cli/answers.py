@@ -26,6 +26,9 @@ _LEFT_OUT = {
 }
 """Columns that tables for people do without; `--json` has them all."""
 
+_WINDOW = frozenset({"from", "to"})
+_TO_THE_SECOND = len("2026-03-02 10:00:00")
+
 _KNOWN = frozenset({"session_id", "region"})
 """Columns that say the same in each row of one call."""
 
@@ -38,6 +41,9 @@ def register(app: typer.Typer) -> None:
 
 def sessions(
     region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+    since: Annotated[
+        str, typer.Option("--from", help="Only calls offered since then: now-15m, now-7d, or ISO 8601 (UTC).")
+    ] = "now-1d",
     limit: Annotated[int, typer.Option(help="At most this many, newest first.", min=1, max=10_000)] = 20,
     store_host: StoreHost = None,
     store_port: StorePort = None,
@@ -45,7 +51,8 @@ def sessions(
 ) -> None:
     """List recorded calls, newest first."""
     with _asking(store_host, store_port) as ask:
-        _show(ask("sessions", {"region": region or [], "limit": limit}), json)
+        answer = ask("sessions", {"from": since, "region": region or [], "limit": limit})
+        _show(answer, json, scope=_scope(answer))
 
 
 def session(
@@ -58,7 +65,9 @@ def session(
     with _asking(store_host, store_port) as ask:
         found = ask("session", {"session": session_id})
         if not found.rows:
-            raise SettingsError(f"no session {session_id} is in the store; `sidetone sessions` lists those that are")
+            raise SettingsError(
+                f"no session {session_id} is in the store; `sidetone sessions --from now-7d` lists a week's"
+            )
         call = found.records()[0]
         around = {"from": call["began_ns"] - _BEFORE_NS, "to": call["last_ns"] + _HINDSIGHT_NS}
         errors = ask("turn_errors", around | {"session": session_id})
@@ -89,7 +98,8 @@ def query(
         _list_questions(json)
         return
     with _asking(store_host, store_port) as ask:
-        _show(ask(name, dict(_pair(text) for text in param or [])), json)
+        answer = ask(name, dict(_pair(text) for text in param or []))
+        _show(answer, json, scope=_scope(answer))
 
 
 def _list_questions(as_json: bool) -> None:
@@ -134,7 +144,17 @@ def _asking(store_host: str | None, store_port: int | None) -> Iterator[Any]:
         raise SettingsError(str(error)) from None
 
 
-def _show(answer: Any, as_json: bool, known: frozenset[str] = frozenset()) -> None:
+def _scope(answer: Any) -> str:
+    """Return which part of the store an answer is of: its window, and what else it was narrowed to."""
+    texts = {name: " ".join(value) if isinstance(value, list) else str(value) for name, value in answer.params.items()}
+    return ", ".join(
+        f"{name} {text[:_TO_THE_SECOND]} UTC" if name in _WINDOW else f"{name} {text}"
+        for name, text in texts.items()
+        if answer.params[name]
+    )
+
+
+def _show(answer: Any, as_json: bool, known: frozenset[str] = frozenset(), scope: str = "") -> None:
     if as_json:
         output.json_object(answer.to_json())
         return
@@ -144,4 +164,5 @@ def _show(answer: Any, as_json: bool, known: frozenset[str] = frozenset()) -> No
         answer.title,
         [(answer.columns[index].name, answer.columns[index].unit) for index in kept],
         [[row[index] for index in kept] for row in answer.rows],
+        scope=scope,
     )
