@@ -77,6 +77,8 @@ class Conversation:
         self._condition: tuple[Callable[[], bool], int, asyncio.Future[bool]] | None = None
         self.answers: list[Answer] = []
         """What was heard so far."""
+        self.finished = False
+        """Whether the script was done to its end; one that loops has none, and is finished from the start."""
 
     @property
     def agent_audible(self) -> bool:
@@ -101,14 +103,18 @@ class Conversation:
         if script.seed is not None:
             self._rng = np.random.default_rng(script.seed)
         self._deadline_ns = self._now_ns + round(seconds * 1e9)
+        self.finished = script.loop
         talking = True
         while talking:
             for step in script.steps:
                 if isinstance(step, HangUp):
+                    self.finished = True
                     return
                 if not await self._do(step):
                     talking = False
                     break
+            else:
+                self.finished = True
             talking = talking and script.loop
         await self._until(lambda: False, self._deadline_ns)
 

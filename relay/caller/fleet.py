@@ -90,6 +90,7 @@ class CallReport:
         received: what the caller's receiver made of the downlink.
         skipped_frames: microphone frames never sent because the process was too busy.
         late_ms_max: largest delay of a microphone tick after its due time; bounds the truth's own error.
+        finished: whether the call's time sufficed for its script; what the rest of it provokes was not provoked.
         error: why the call failed; None if it did not.
 
     """
@@ -108,6 +109,7 @@ class CallReport:
     received: list[Received] = field(default_factory=list)
     skipped_frames: int = 0
     late_ms_max: float = 0.0
+    finished: bool = False
     error: str | None = None
 
 
@@ -228,6 +230,7 @@ async def _run_call(plan: CallConfig, report: CallReport, setting: _Setting) -> 
         report.session_id = call.session_id
         report.utterances = call.microphone.utterances
         report.answers = call.conversation.answers
+        report.finished = call.conversation.finished
         report.turns = call.turns
         if call.network is not None:
             report.uplink, report.downlink = call.network.report()

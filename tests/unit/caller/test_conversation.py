@@ -57,6 +57,24 @@ async def test_hanging_up_ends_it(talk: Talk) -> None:
     assert talk.said[0].kind == "normal"
 
 
+@pytest.mark.parametrize(
+    ("steps", "loop", "finished"),
+    [
+        ((Say(SHORT), HangUp()), False, True),
+        ((Pause(40),), False, True),
+        ((Pause(40), Say(SHORT), HangUp()), False, False),
+        ((Pause(40), Say(SHORT)), True, True),
+    ],
+    ids=["hangs up", "runs out", "no time left to speak", "loops"],
+)
+async def test_a_script_that_the_time_did_not_suffice_for_says_so(
+    talk: Talk, steps: tuple[object, ...], loop: bool, finished: bool
+) -> None:
+    seconds = 10.0 if isinstance(steps[0], Say) else 0.5
+    await talk.conversation.run(Script("test", steps, loop), seconds)  # type: ignore[arg-type]
+    assert talk.conversation.finished is finished
+
+
 async def test_nothing_is_said_that_nobody_could_answer(talk: Talk) -> None:
     await talk.run(Say(SHORT), seconds=0.2)
     assert talk.microphone.utterances == []
