@@ -158,6 +158,9 @@ def _measure(settings: Settings, report: dict[str, Any]) -> None:
     """Add to each call, as `platform`, what the platform says of it, and where that is from."""
     from sidetone.cli.measured import measured  # noqa: PLC0415 - loads the store's client
 
+    if any(one["session_id"] for one in report["calls"]):
+        output.note("waiting for what the platform measured")
+        output.say_errors_once()  # without a store the calls themselves tell
     for one, found in zip(report["calls"], measured(settings, report["calls"]), strict=True):
         one["platform"] = found
 
@@ -172,19 +175,20 @@ def _show(report: dict[str, Any]) -> None:
         ]
         sent = sum(stream["sent"] for stream in one["uplink"]["streams"])
         lost = sent - sum(stream["delivered"] for stream in one["uplink"]["streams"])
-        platform = one.get("platform", {"source": None, "turns": [], "errors": []})
+        platform = one.get("platform", {"source": None, "turns": [], "errors": None})
         latencies = [turn["listener_ms"] for turn in platform["turns"] if turn["listener_ms"] is not None]
         rows.append(
             (
                 one["session_id"],
                 one["region"],
                 one["network"],
-                one["script"],
+                one["script"] if one["finished"] or one["error"] else f"{one['script']}, not to its end",
                 len(one["utterances"]),
                 len(one["answers"]),
                 sorted(heard)[len(heard) // 2] if heard else None,
                 sorted(latencies)[len(latencies) // 2] if latencies else None,
-                ", ".join(f"{error['kind']} ({error['turn']})" for error in platform["errors"]),
+                len(latencies) if platform["source"] else None,
+                _found(platform["errors"]),
                 ", ".join(f"{error['error']} ({error['turn']})" for error in one["expected"]),
                 lost / sent if sent else None,
                 one["error"],
@@ -202,11 +206,19 @@ def _show(report: dict[str, Any]) -> None:
             ("said", "utterances"),
             ("heard", "answers"),
             ("median answer", "ms after the last word"),
-            ("measured", "ms"),
-            ("errors found", "utterance"),
-            ("errors provoked", "utterance"),
+            ("median measured", "ms"),
+            ("measured", "turns"),
+            ("errors found (at utterance)", ""),
+            ("errors provoked (at utterance)", ""),
             ("uplink loss", "ratio"),
             ("error", ""),
         ],
         rows,
     )
+
+
+def _found(errors: list[dict[str, Any]] | None) -> str | None:
+    """Return the errors that were found; the user's own say so, as what scripts provoke is mostly the agent's."""
+    if errors is None:
+        return None
+    return ", ".join(f"{one['kind']} ({one['turn']}{', of the user' * (one['side'] == 'user')})" for one in errors)

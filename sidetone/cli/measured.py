@@ -31,8 +31,8 @@ def measured(settings: Settings, calls: Sequence[Mapping[str, Any]]) -> list[dic
     A turn has `turn_id` and, of the question `listener_latency`, `response_ms` (at the relay), `listener_ms`, `method`,
     `uplink_ms`, `downlink_ms` and `clock_error_ms`, by which the last two may be wrong; None where the source knows
     nothing.
-    An error has `kind`, `turn` (number of the caller's utterance that it belongs to), `value_ms` and `evidence`; the
-    data channel knows none.
+    An error has `kind`, `side` (who is charged with it), `turn` (number of the caller's utterance that it belongs to),
+    `value_ms` and `evidence`; they come in the order in which they happened. The data channel cannot tell any: None.
     """
     sessions = [call["session_id"] for call in calls if call["session_id"] is not None]
     stored = _from_store(settings, sessions) if sessions else None
@@ -45,8 +45,8 @@ def measured(settings: Settings, calls: Sequence[Mapping[str, Any]]) -> list[dic
             "turns": [{name: row[name] for name in _TURN} for row in turns if row["session_id"] == call["session_id"]],
             "errors": [
                 {"kind": row["kind"], "turn": utterance_at(call, row["at_ns"])}
-                | {name: row[name] for name in ("value_ms", "evidence")}
-                for row in errors
+                | {name: row[name] for name in ("side", "value_ms", "evidence")}
+                for row in sorted(errors, key=lambda row: int(row["at_ns"]))
                 if row["session_id"] == call["session_id"]
             ],
         }
@@ -100,4 +100,4 @@ def _from_channel(call: Mapping[str, Any]) -> dict[str, Any]:
             ended = stopped.get(event["turn_id"])
             response_ms = None if ended is None else (event["at_ns"] - ended) / 1e6
             turns.append(dict.fromkeys(_TURN) | {"turn_id": event["turn_id"], "response_ms": response_ms})
-    return {"source": CHANNEL, "turns": turns, "errors": []}
+    return {"source": CHANNEL, "turns": turns, "errors": None}

@@ -114,7 +114,7 @@ async def test_without_a_store_the_call_itself_says_what_was_measured(tmp_path: 
     [found] = measured(unreachable(tmp_path), report["calls"])
     assert found["source"] == CHANNEL
     assert found["turns"][0]["response_ms"] > 0
-    assert found["errors"] == []
+    assert found["errors"] is None
 
 
 def unreachable(tmp_path: Path) -> Any:
