@@ -14,7 +14,7 @@ import streamlit as st
 _STYLE = """
 <style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }
-[data-stale="true"] { opacity: 1 !important; transition: none !important; }
+[data-stale="true"], [data-testid="stExpander"] summary { opacity: 1 !important; transition: none !important; }
 </style>
 """
 
