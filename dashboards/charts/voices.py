@@ -65,7 +65,7 @@ def timeline(
 
     Args:
         start_ns: time 0 of the axis.
-        end_ns: where intervals end that have not ended.
+        end_ns: what was seen last of the call; the axis ends there, or where a living call is by now.
         lanes: rows of `session_lanes`.
         facts: rows of `session_turns`.
         errors: rows of `turn_errors`.
@@ -75,6 +75,7 @@ def timeline(
     """
     taps = _taps(packets)
     heights = _heights(packets, decisions)
+    end_ns = max([end_ns, *(row["end_ns"] or row["start_ns"] for row in lanes), *(row["at_ns"] for row in facts)])
     length_s = max(math.ceil((end_ns - start_ns) / 1e9), 1)
     axes = list(range(len(heights)))
     series = [

@@ -69,6 +69,17 @@ def test_voices_and_packets_share_one_time_axis() -> None:
     assert chart["dataZoom"][0]["xAxisIndex"] == [0, 1]
 
 
+def test_what_a_living_call_did_since_it_was_asked_for_is_within_the_axis() -> None:
+    lanes = [
+        {"who": "user", "start_ns": 11 * S, "end_ns": 13 * S, "backchannel": False},
+        {"who": "agent", "start_ns": 14 * S + S // 2, "end_ns": None, "backchannel": False},
+    ]
+    chart = voices.timeline(10 * S, 12 * S, lanes=lanes, facts=[], errors=[], packets=[], decisions=[])
+    ends = [line["data"][1][0] for line in chart["series"] if line["type"] == "line" and line["data"]]
+    assert ends == [3.0, 4.5]
+    assert {axis["max"] for axis in chart["xAxis"]} == {5}
+
+
 def test_every_kind_of_fact_is_on_the_chart() -> None:
     assert set(TURN_KINDS) == set(voices.MARKS) | voices.INTERVALS
     assert not set(voices.MARKS) & voices.INTERVALS
