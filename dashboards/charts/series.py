@@ -53,7 +53,7 @@ def latency(records: Records, colour: str, top_ms: float | None) -> dict[str, An
         "tooltip": {"trigger": "axis"},
         "xAxis": time_axis(),
         "yAxis": [
-            value_axis("ms", max=None if top_ms is None else _round_up(top_ms)),
+            value_axis("ms", **({} if top_ms is None else _scale(top_ms))),
             {"type": "value", "show": False, "min": 0, "max": max(most, 1) * 5},
         ],
         "series": [*lines, bars],
@@ -100,8 +100,9 @@ def by_region(records: Records, column: str, unit: str, scale: float, number: st
     }
 
 
-def _round_up(value: float) -> float:
+def _scale(top: float) -> dict[str, float]:
+    """Return an axis from 0 to just above a value, in at most eight steps of one length."""
     step = 250.0
-    while step * 8 < value:
+    while step * 8 <= top:
         step *= 2
-    return (value // step + 1) * step
+    return {"max": (top // step + 1) * step, "interval": step}

@@ -31,8 +31,10 @@ def test_an_unknown_slice_is_a_gap_and_not_zero() -> None:
 
 
 def test_charts_side_by_side_have_one_scale() -> None:
-    tops = [series.latency([slice_of("eu", 0)], "#0", top)["yAxis"][0]["max"] for top in (900.0, 3900.0, None)]
-    assert tops == [1000, 4000, None]
+    axes = [series.latency([slice_of("eu", 0)], "#0", top)["yAxis"][0] for top in (900.0, 1535.0, 2000.0, 3900.0, None)]
+    assert [axis.get("max") for axis in axes] == [1000, 1750, 2500, 4000, None]
+    # The last step of an axis is no shorter than the others.
+    assert [axis.get("interval") for axis in axes] == [250, 250, 500, 500, None]
 
 
 def test_a_region_has_one_colour_everywhere() -> None:
