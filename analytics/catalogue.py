@@ -83,8 +83,10 @@ _METRICS: Final = (
         "clock_error",
         _LATENCY,
         "How wrong the comparison of the client's clock with the relay's may be: half of the least round trip among "
-        "the client's pings on the data channel. The ways up and down that rest on it are wrong by at most this, in "
-        "opposite directions; the listener's latency is not, for it is taken by one clock. NULL if the client "
+        "the client's pings on the data channel. The ways up and down that rest on it are wrong by this, in opposite "
+        "directions, and by what the instruments at their ends differ: the relay's detector and the client's level "
+        "meter may take moments for the end of speech that are tens of ms apart (a way up below 0 says so), and a "
+        "browser's meters hear late. The listener's latency is not, for it is taken by one clock. NULL if the client "
         "did not compare.",
         "ms",
         "RFC 5905 §8 (offset and delay), the reply being immediate",

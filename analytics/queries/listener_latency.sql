@@ -1,7 +1,8 @@
 -- title: How long each caller waited, by its own ear
 -- What an instrumented client measured (from its user's last voiced sample to the answer's first one played, by one clock)
 -- beside the relay's estimate for a client that measures nothing. With the clocks compared over the data channel the way
--- to the relay and back falls apart into its parts, each wrong by at most the clocks' error.
+-- to the relay and back falls apart into its parts, each wrong by the clocks' error and by what relay and client differ in
+-- about the end of speech.
 -- param from DateTime64(9, 'UTC') = now-1h : turns that began at or after
 -- param to DateTime64(9, 'UTC') = now : turns that began before
 -- param region Array(String) = : only these regions; empty for all
@@ -14,9 +15,9 @@
 -- column heard_ms ms : by the client's own microphone and ear; NULL if it did not tell
 -- column estimate_ms ms : response_ms + network up and down + playout; NULL if any of them is
 -- column response_ms ms : at the relay: acoustic end to first voiced packet; NULL if either is missing
--- column uplink_ms ms : client's last voiced sample to the relay's acoustic end; NULL without both clocks
+-- column uplink_ms ms : client's last voiced sample to the relay's acoustic end; below 0 where the relay took an earlier one; NULL without both clocks
 -- column downlink_ms ms : first voiced packet to the first voiced sample played; NULL without both clocks
--- column clock_error_ms ms : uplink_ms and downlink_ms may be wrong by this, in opposite directions; NULL if not compared
+-- column clock_error_ms ms : uplink_ms and downlink_ms may be wrong by this, in opposite directions, as far as the clocks go; NULL if not compared
 WITH
     {session:String} AS only_session,
 -- include: parts/turn_facts.sql

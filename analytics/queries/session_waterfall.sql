@@ -7,7 +7,7 @@
 -- param region Array(String) = : only if the call entered by one of these; empty for any
 -- column turn_id number : the user's turn
 -- column user_speech_stopped_ns ns since epoch : acoustic end of the user's speech, as it arrives undelayed
--- column uplink_network_ms ms : client to transceiver: measured if the client compared its clock with ours, else half of the least round trip; NULL if unmeasured
+-- column uplink_network_ms ms : client to transceiver: measured if the client compared its clock with ours, and below 0 where the relay took an earlier end of speech than the client, else half of the least round trip; NULL if unmeasured
 -- column uplink_jitter_buffer_ms ms : queueing and receive buffer before the detector hears it; NULL if unmeasured
 -- column vad_hangover_ms ms : until the detector called the end of speech; NULL if unmeasured
 -- column endpoint_wait_ms ms : until the turn was decided to be over; NULL if unmeasured
@@ -19,7 +19,7 @@
 -- column response_ms ms : the relay's whole: acoustic end to first voiced packet; NULL if either is missing
 -- column unmeasured_ms ms : response_ms less its measured parts; NULL if response_ms is
 -- column listener_ms ms : the listener's whole; NULL if any part outside the relay is
--- column clock_error_ms ms : the ways up and down were measured, and may be wrong by this in opposite directions; NULL if they are estimates
+-- column clock_error_ms ms : the ways up and down were measured, and may be wrong by this in opposite directions, as far as the clocks go; NULL if they are estimates
 WITH
     toString({session:UUID}) AS only_session,
 -- include: parts/turn_facts.sql
@@ -64,7 +64,7 @@ SELECT
     t.response_ms - ifNull(uplink_jitter_buffer_ms, 0) - ifNull(vad_hangover_ms, 0) - ifNull(endpoint_wait_ms, 0)
         - ifNull(request_ms, 0) - ifNull(model_first_audio_ms, 0) - ifNull(pacing_ms, 0) AS unmeasured_ms,
     coalesce(h.heard_ms, t.response_ms + w.uplink_ms + w.downlink_ms + w.playout_ms) AS listener_ms,
-    h.clock_error_ms AS clock_error_ms
+    if(isNull(h.uplink_ms), NULL, h.clock_error_ms) AS clock_error_ms
 FROM marks AS t
 LEFT JOIN turn_transport AS w ON t.session_id = w.session_id AND t.turn_id = w.turn_id
 LEFT JOIN turn_heard AS h ON t.session_id = h.session_id AND t.turn_id = h.turn_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from dashboards import words
+
 Records = Sequence[dict[str, Any]]
 
 PARTS: Final = (
@@ -55,6 +57,29 @@ def bars(records: Records) -> dict[str, Any]:
             if any(_part(row[column]) for row in answered)
         ],
     }
+
+
+def summary(records: Records) -> str:
+    """Return the caption of `bars`: how many turns they are of, and how the network's part is known."""
+    answered = [row for row in records if row["response_ms"] is not None]
+    heard = sum(row["listener_ms"] is not None for row in answered)
+    clock_errors = [row["clock_error_ms"] for row in answered if row["clock_error_ms"] is not None]
+    measured = (
+        f"measured for {len(clock_errors)} by the client's clock, known to ±{words.ms(max(clock_errors))}; else "
+        if clock_errors
+        else ""
+    )
+    early = sum((row["uplink_network_ms"] or 0) < 0 for row in answered)
+    said = (
+        f"n = {len(answered)} answered turns of {len(records)}; the listener's whole is known for {heard}. Network "
+        f"each way is {measured}half of the round trip (symmetric assumed)."
+    )
+    if early:
+        said += (
+            f" For {early} the relay took an earlier end of speech than the client: their bars are longer than the "
+            "listener's whole."
+        )
+    return said
 
 
 def _part(value_ms: float | None) -> float | None:

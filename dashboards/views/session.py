@@ -206,21 +206,10 @@ def _timeline(session: str, call: dict[str, Any], errors: Records, decisions: Re
 
 def _waterfall(falls: Records) -> None:
     st.markdown("#### Where the time of each answer went")
-    answered = [row for row in falls if row["response_ms"] is not None]
-    if not answered:
+    if all(row["response_ms"] is None for row in falls):
         st.caption("No turn of this call has been answered.")
         return
-    heard = sum(row["listener_ms"] is not None for row in answered)
-    clock_errors = [row["clock_error_ms"] for row in answered if row["clock_error_ms"] is not None]
-    measured = (
-        f"measured for {len(clock_errors)}, to ±{words.ms(max(clock_errors))} by the client's clock; else "
-        if clock_errors
-        else ""
-    )
-    st.caption(
-        f"n = {len(answered)} answered turns of {len(falls)}; the listener's whole is known for {heard}. Network each "
-        f"way is {measured}half of the round trip (symmetric assumed)."
-    )
+    st.caption(waterfall.summary(falls))
     st.echarts_chart(
         waterfall.bars(falls), height=waterfall.height(falls), key="waterfall", alt="Parts of each turn's latency"
     )

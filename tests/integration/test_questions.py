@@ -153,9 +153,10 @@ def test_what_the_client_heard_goes_before_the_estimate(client: Client, calls: C
     assert (cut["listener_ms"], cut["method"], cut["uplink_ms"], cut["downlink_ms"]) == (None, None, None, 70)
     estimated = [row for row in rows if row["session_id"] == calls.by_name["network"].id]
     assert [(row["listener_ms"], row["method"]) for row in estimated] == [(1011.5, "estimate"), (511.5, "estimate")]
-    parts = run(client, "session_waterfall", {"session": calls.by_name["client truth"].id}).records()[0]
+    parts, cut_parts = run(client, "session_waterfall", {"session": calls.by_name["client truth"].id}).records()
     assert (parts["uplink_network_ms"], parts["downlink_network_ms"], parts["playout_ms"]) == (40, 50, 40)
     assert (parts["listener_ms"], parts["clock_error_ms"]) == (930, 30)
+    assert (cut_parts["uplink_network_ms"], cut_parts["clock_error_ms"]) == (None, None)  # nothing was measured by it
 
 
 def test_waterfall_parts_sum_to_the_whole_and_gaps_stay_gaps(client: Client, calls: Calls) -> None:

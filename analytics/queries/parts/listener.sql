@@ -25,7 +25,7 @@
             report.2 AS heard_ns,
             report.3 AS clock_error_ms,
             report.4 AS wait_ms,
-            -- The way up and down, each wrong by the clocks' error at most, in opposite directions: their sum is exact.
+            -- The way up and down, each wrong by the clocks' error, in opposite directions: their sum is free of it.
             (toUnixTimestamp64Nano(any(t.user_stopped_ns)) - toUnixTimestamp64Nano(heard_ns)) / 1e6 + heard_ms AS uplink_ms,
             (toUnixTimestamp64Nano(heard_ns) - toUnixTimestamp64Nano(any(t.agent_started_ns))) / 1e6 AS downlink_ms
         FROM window_turns AS t

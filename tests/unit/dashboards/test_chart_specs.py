@@ -140,6 +140,22 @@ def test_without_a_decision_nothing_is_made_up() -> None:
     assert "changed nothing" in sender.summary(0, S, [])
 
 
+def test_the_waterfalls_caption_says_how_the_network_is_known_and_where_bars_are_too_long() -> None:
+    def fall(response_ms: float | None, uplink_ms: float | None, clock_error_ms: float | None) -> dict[str, Any]:
+        heard = None if response_ms is None else response_ms + 60
+        known = {"response_ms": response_ms, "listener_ms": heard}
+        return known | {"uplink_network_ms": uplink_ms, "clock_error_ms": clock_error_ms}
+
+    estimated = [fall(900.0, 20.0, None), fall(None, None, None)]
+    assert waterfall.summary(estimated) == (
+        "n = 1 answered turns of 2; the listener's whole is known for 1. Network each way is half of the round trip "
+        "(symmetric assumed)."
+    )
+    said = waterfall.summary([*estimated, fall(800.0, -25.0, 0.5), fall(800.0, 25.0, 12.0)])
+    assert "measured for 2 by the client's clock, known to ±12 ms; else half" in said
+    assert "For 1 the relay took an earlier end of speech than the client: their bars are longer" in said
+
+
 def test_what_was_not_measured_is_a_gap_in_the_waterfall() -> None:
     parts: dict[str, float | None] = {column: None for column, *_ in waterfall.PARTS}
     row = parts | {"turn_id": 1, "response_ms": 400.0, "unmeasured_ms": 300.0, "request_ms": 100.0}
