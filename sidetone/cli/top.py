@@ -48,6 +48,10 @@ def top(
     """Watch calls, packets, loss and drops per edge, until Ctrl-C.
 
     Shows every edge and transceiver that runs on this machine with this data dir, or as its demo.
+
+    Between two samples: up/s and down/s are datagrams forwarded, voice/s voice packets seen both ways, loss those
+    missed of them, drops/s datagrams refused. Since the start: shed are facts given up, overflow datagrams that found
+    the kernel's buffer full, underruns ticks without voice; below, why datagrams were dropped.
     """
     settings = load(data_dir=data_dir)
     token = settings.token.get_secret_value() if settings.token else None
