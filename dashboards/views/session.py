@@ -141,7 +141,8 @@ def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Rec
             words.duration((until - call["began_ns"]) / 1e6),
             "so far" if call["ended_ns"] is None else "whole",
         ),
-        ("Turns", words.count(call["turns"]), f"{len(latencies)} answered"),
+        # Of the same answer as what follows: a living call has gone on between two questions.
+        ("Turns", words.count(len(falls)), f"{len(latencies)} answered"),
         # As in the overview: an element of the sample, at rank n/2 counted from 0.
         (
             "Response latency p50",
@@ -157,7 +158,7 @@ def _figures(call: dict[str, Any], falls: Records, errors: Records, streams: Rec
         (
             "Turn-taking errors",
             words.count(len(charged)),
-            words.rate(len(charged) / call["turns"] if call["turns"] else None),
+            words.rate(len(charged) / len(falls) if falls else None),
         ),
     )
     with st.container(horizontal=True, gap="small", key="figures"):
