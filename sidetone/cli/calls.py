@@ -46,7 +46,8 @@ def call(
         ),
     ] = None,
     speech: Annotated[
-        list[Path] | None, typer.Option(help="A recording to say, of a real person say; may be repeated.", exists=True)
+        list[Path] | None,
+        typer.Option(help="A recording to say in place of the questions; may be repeated.", exists=True),
     ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 1,
     list_scripts: Annotated[bool, typer.Option("--list", help="Only list the scripts, a line each.")] = False,
@@ -72,6 +73,8 @@ def call(
     for name in networks:
         if name not in PROFILES:
             raise SettingsError(f"there is no network {name!r}; there are: {', '.join(PROFILES)}")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise SettingsError(f"--url {url} is no address of a signalling server; write http://host:port")
     server = url or f"http://{settings.signalling_host}:{settings.signalling_port}"
     token = settings.token.get_secret_value() if settings.token else None
     regions = region or [settings.edges[0].region]

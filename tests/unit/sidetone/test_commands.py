@@ -46,6 +46,12 @@ def test_a_wrong_question_is_told_though_no_store_answers(arguments: list[str], 
     assert says in failure(*arguments)
 
 
+def test_an_address_to_call_that_is_none_is_told_without_a_call() -> None:
+    said = failure("call", "--url", "voice.test:8080")
+    assert "--url voice.test:8080 is no address" in said
+    assert "write http://host:port" in said
+
+
 def test_a_right_question_without_a_store_says_how_to_start_one() -> None:
     said = failure("query", "overview")
     assert "(connection refused)" in said
