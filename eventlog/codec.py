@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from eventlog.finite import finite_rows
 from eventlog.schema import FactType
 
 MAX_CHUNK_BYTES: Final = 16 << 20
@@ -23,6 +24,7 @@ Reason = Literal[
     "bad_header",
     "bad_row_count",
     "corrupt",
+    "not_finite",
     "null_value",
     "too_large",
     "truncated",
@@ -51,7 +53,8 @@ def encode(fact: FactType, batch: pa.RecordBatch) -> bytes:
     """Pack one batch of a fact's schema.
 
     Raises:
-        ChunkError: the batch has another schema, NULL where the schema has none, or is too large.
+        ChunkError: the batch has another schema, NULL or numbers that are none where the schema has none, or is too
+            large.
 
     """
     if not batch.schema.equals(fact.schema):
@@ -120,6 +123,8 @@ def _check(fact: FactType, batch: pa.RecordBatch) -> None:
     for field, column in zip(fact.schema, batch.columns, strict=True):
         if not field.nullable and column.null_count:
             raise ChunkError("null_value", f"{column.null_count} NULL in {fact.name}.{field.name}, which has none")
+        if finite_rows(column) is not None:
+            raise ChunkError("not_finite", f"a NaN or an infinity in {fact.name}.{field.name}; unknown is NULL")
 
 
 def _difference(fact: FactType, schema: pa.Schema) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eventlog.backlog import Block, Row
+from eventlog.finite import finite_rows
 from eventlog.schema import UUID_TYPE, FactType
 
 _pa: Final[Any] = pa  # column types are known at run time only, the stubs want them at check time
@@ -74,18 +75,22 @@ class Assembly:
             self._append(part)
 
     def _append(self, part: pa.RecordBatch) -> None:
-        """Add a typed batch without its rows that are NULL where the schema has none."""
-        schema = self._fact.schema
-        wrong = [f.name for f, column in zip(schema, part.columns, strict=True) if not f.nullable and column.null_count]
-        if wrong:
-            keep = _pc.is_valid(part.column(wrong[0]))
-            for name in wrong[1:]:
-                keep = _pc.and_(keep, _pc.is_valid(part.column(name)))
-            self.invalid += part.num_rows - _pc.sum(keep).as_py()
-            self.problem = f"NULL in {wrong}, which must have values"
-            part = part.filter(keep)
+        """Add a typed batch without its rows that are NULL where the schema has none, or hold a number that is none."""
+        for field in self._fact.schema:
+            column = part.column(field.name)
+            if not field.nullable and column.null_count:
+                part = self._filtered(part, _pc.is_valid(column), f"NULL in {field.name}, which must have values")
+            column = part.column(field.name)
+            if (finite := finite_rows(column)) is not None:
+                part = self._filtered(part, finite, f"a NaN or an infinity in {field.name}; unknown is NULL")
         if part.num_rows:
             self._parts.append(part)
+
+    def _filtered(self, part: pa.RecordBatch, keep: Any, problem: str) -> pa.RecordBatch:
+        kept = part.filter(keep)
+        self.invalid += part.num_rows - kept.num_rows
+        self.problem = problem
+        return kept
 
 
 def copied(fact: FactType, columns: Mapping[str, Any], rows: int) -> dict[str, object]:

@@ -12,7 +12,9 @@ from relay.edge.capture import HEAD_BYTES
 from tests.fuzz import messages_of
 from voice import rtp
 
-MODULES: Final[tuple[str, ...]] = ("voice.rtp", "relay.edge.heads")
+# Not `relay.edge.heads`: columns have no branches to be seen, and atheris never frees what an instrumented comparison of
+# arrays gives, which is 5 kB an input.
+MODULES: Final[tuple[str, ...]] = ("voice.rtp",)
 
 _LEVEL_ID: Final = 1
 

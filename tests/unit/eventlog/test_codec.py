@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         (pa.types.is_string, lambda: text),
         (pa.types.is_boolean, st.booleans),
         (pa.types.is_timestamp, lambda: st.integers(0, 2**63 - 1)),
-        (pa.types.is_floating, lambda: st.floats(width=kind.bit_width, allow_nan=False)),
+        (pa.types.is_floating, lambda: st.floats(width=kind.bit_width, allow_nan=False, allow_infinity=False)),
         (pa.types.is_signed_integer, lambda: st.integers(*_bits(kind))),
         (pa.types.is_unsigned_integer, lambda: st.integers(0, 2**kind.bit_width - 1)),
         (
@@ -107,6 +108,24 @@ def test_a_chunk_from_before_a_column_was_added_has_null_there_or_the_default() 
     batch = decode(LEG, (GOLDEN / "older.arrow").read_bytes())
     assert batch.column("remote_region").null_count == batch.num_rows == 7
     assert [row["rtt_us"] for row in make.plain(batch)] == [row["rtt_us"] for row in make.rows(LEG, 7)]
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("name", "column"), [("frame", "level_dbov"), ("turn", "audio_ms"), ("client", "values")])
+def test_numbers_that_are_none_are_refused(name: str, column: str, wrong: float) -> None:
+    fact = FACTS[name]
+    whole = make.batch(fact, make.rows(fact, 6))
+    at = whole.schema.get_field_index(column)
+    field: Any = whole.schema.field(column)
+    values = whole.column(column).to_pylist()
+    values[4] = [("jitter", 0.5), ("roundTripTime", wrong)] if column == "values" else wrong
+    batch = whole.set_column(at, field, pa.array(values, type=field.type))
+    with pytest.raises(ChunkError) as caught:
+        encode(fact, batch)
+    assert caught.value.reason == "not_finite"
+    with pytest.raises(ChunkError) as caught:
+        decode(fact, make.stream(fact.schema, [batch]))
+    assert caught.value.reason == "not_finite"
 
 
 @pytest.mark.parametrize("name", MALFORMED)

@@ -1,6 +1,7 @@
 """From a process's facts to the log: what was captured arrives, or is accounted for."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from eventlog.schema import FACTS, NO_SESSION
 from tests.golden.eventlog import make
 
 PACKET, TURN, SESSION, LEG = FACTS["packet"], FACTS["turn"], FACTS["session"], FACTS["leg"]
+CLIENT = FACTS["client"]
 SESSIONS = [bytes([number] * 15 + [0]) for number in range(1, 6)]
 START_NS = 1_790_000_000_000_000_000
 PATIENCE_S = 30.0
@@ -240,14 +242,19 @@ def test_columns_of_wrong_names_or_lengths_are_refused_at_once(path: Path) -> No
 async def test_bad_values_cost_only_their_own_rows(path: Path) -> None:
     edge = emitter(lambda: SqliteEventLog(path))
     for number in range(100):
-        add_turn(edge, number, **({"turn_id": -1} if number == 37 else {"kind": None} if number == 53 else {}))
+        wrong: dict[int, dict[str, Any]] = {37: {"turn_id": -1}, 53: {"kind": None}, 71: {"audio_ms": math.nan}}
+        add_turn(edge, number, **wrong.get(number, {}))
+    for number in range(4):
+        values = {"jitter": 0.5, "roundTripTime": math.inf if number == 2 else 0.1}
+        edge.add(CLIENT, session_id=NO_SESSION, region="eu", observed_ns=number, kind="inbound-rtp", values=values)
     edge.add_columns(PACKET, packet_columns(10) | {"size_bytes": np.full(10, 70_000)}, 10)
     edge.add_columns(PACKET, packet_columns(10), 10)
     edge.start()
     accounts = edge.close(PATIENCE_S)
-    assert accounts["turn"] == Account(captured=100, emitted=98, shed={"invalid": 2})
+    assert accounts["turn"] == Account(captured=100, emitted=97, shed={"invalid": 3})
+    assert accounts["client"] == Account(captured=4, emitted=3, shed={"invalid": 1})
     assert accounts["packet"] == Account(captured=20, emitted=10, shed={"invalid": 10})
-    assert {row["mono_ns"] for row in rows_of((await stored(path))["turn"])} == set(range(100)) - {37, 53}
+    assert {row["mono_ns"] for row in rows_of((await stored(path))["turn"])} == set(range(100)) - {37, 53, 71}
 
 
 async def test_many_threads_add_at_once(path: Path) -> None:
