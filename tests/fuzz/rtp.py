@@ -12,8 +12,8 @@ from relay.edge.capture import HEAD_BYTES
 from tests.fuzz import messages_of
 from voice import rtp
 
-# Not `relay.edge.heads`: columns have no branches to be seen, and atheris never frees what an instrumented comparison of
-# arrays gives, which is 5 kB an input.
+# Not `relay.edge.heads`: columns have no branches to be seen, and atheris never frees what an instrumented comparison
+# of arrays gives, which is 5 kB an input.
 MODULES: Final[tuple[str, ...]] = ("voice.rtp",)
 
 _LEVEL_ID: Final = 1
