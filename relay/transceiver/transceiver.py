@@ -263,7 +263,7 @@ class Transceiver:
             "edge_region": edge.region,
             "transceiver": self.config.code,
             "transceiver_region": self.config.region,
-            "codec": f"opus/48000/2;{offer.opus_parameters}",
+            "codec": ";".join(filter(None, ("opus/48000/2", offer.opus_parameters))),
             "audio_level": str(offer.audio_level_id is not None).lower(),
             "model": self.config.model.name,
             "version": self.config.version,

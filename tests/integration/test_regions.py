@@ -144,6 +144,7 @@ async def test_a_call_to_auto_enters_by_the_nearest_edge(tmp_path: Path) -> None
     offered = next(row for row in await at.facts("session") if row["step"] == "offered")
     attributes = dict(offered["attributes"])
     assert (offered["region"], attributes["edge"], attributes["transceiver_region"]) == ("near", "near-1", "core")
+    assert attributes["codec"] == "opus/48000/2"  # aiortc names no parameters
 
 
 async def test_calls_are_spread_over_the_edges_of_a_region(tmp_path: Path) -> None:
