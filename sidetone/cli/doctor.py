@@ -76,6 +76,7 @@ def examine(settings: Settings, *, ports: bool) -> Iterator[Finding]:
     yield _checked("opus", _opus)
     yield _checked("kernel receive times", _receive_times, state="warning")
     yield _checked("browser", _browser, state="warning")
+    yield _checked("speech synthesis", _speech, state="warning")
     chosen = settings.vad == "silero" or settings.endpointing == "smart-turn"
     yield _checked("neural detectors", _neural, state="problem" if chosen else "warning")
     if ports:
@@ -167,6 +168,14 @@ def _browser() -> str:
         if path := shutil.which(name):
             return path
     raise SettingsError("no Chromium here: the browser tests need one (apt-get install chromium)")
+
+
+def _speech() -> str:
+    if path := shutil.which("espeak-ng"):
+        return path
+    raise SettingsError(
+        "no espeak-ng here: callers' scripts cannot say `text`, only clips and recordings (apt-get install espeak-ng)"
+    )
 
 
 def _ports(settings: Settings) -> str:

@@ -42,6 +42,16 @@ def test_busy_port_is_found_and_named(tmp_path: Path) -> None:
     assert f"{port} (api_port)" in detail
 
 
+def test_missing_speech_synthesis_is_told_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    state, detail = found(tmp_path)["speech synthesis"]
+    assert state == "warning"
+    assert "apt-get install espeak-ng" in detail
+    espeak = tmp_path / "espeak-ng"
+    espeak.touch(mode=0o755)
+    assert found(tmp_path)["speech synthesis"] == ("ok", str(espeak))
+
+
 def test_data_dir_below_a_file_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     state, _ = found(tmp_path / "file" / "data")["data dir"]
