@@ -16,6 +16,7 @@ import structlog
 from relay.transceiver.counters import Counters
 
 TICK_NS: Final = 20_000_000
+MS_NS: Final = 1_000_000
 PHASES: Final = 20
 PHASE_NS: Final = TICK_NS // PHASES
 """1 ms: some two calls' work, and no finer than an event loop's timer can tell apart."""
@@ -79,7 +80,8 @@ class PlayoutClock:
         while True:
             now_ns = self._monotonic_ns()
             if now_ns < self._due_ns:
-                await asyncio.sleep((self._due_ns - now_ns) / 1e9)
+                # Whole milliseconds: uvloop rounds less than half of one down to none, and the wait becomes a spin.
+                await asyncio.sleep(-((now_ns - self._due_ns) // MS_NS) / 1000)
                 continue
             if (behind := (now_ns - self._due_ns) // TICK_NS) > CATCH_UP_TICKS:
                 self._due_ns += behind * TICK_NS

@@ -100,7 +100,7 @@ typedef struct {
     uint32_t header;    /* of a datagram from the transceiver */
     wire *wire;
     wire_capture rows;
-    uint64_t counts[4];
+    uint64_t counts[4], found;
 } world;
 
 static void open_flow(world *w, uint32_t slot, int ipv6) {
@@ -135,6 +135,7 @@ static void world_new(world *w) {
     w->wire = wire_new(w->fd[0], w->fd[1], ipv6, FLOWS, 1 + chance(8), seeds);
     check(w->wire);
     memset(w->counts, 0, sizeof w->counts);
+    w->found = 0;
     w->rows = (wire_capture){exactly(rows * WIRE_HEAD_BYTES), exactly(rows * 8), exactly(rows * 4), exactly(rows * 2),
                              exactly(rows * 2), exactly(rows), w->counts, w->counts + 1, w->counts + 2, w->counts + 3,
                              rows};
@@ -186,7 +187,6 @@ static uint64_t drained(world *w) {
 static void forward(world *w) {
     wire_counters *count = wire_count(w->wire);
     uint64_t kept = w->counts[1] - w->counts[2] - w->counts[3];
-    uint64_t before = count->forwarded[0] + count->forwarded[1];
     send_some(w);
     do {
         check(wire_turn(w->wire, 0) >= 0);
@@ -199,8 +199,8 @@ static void forward(world *w) {
             }
         }
     } while (wire_behind(w->wire));
-    uint64_t sent = count->forwarded[0] + count->forwarded[1] - before;
-    check(drained(w) <= sent);
+    w->found += drained(w);     /* on a busy machine some of it was sent a turn before */
+    check(w->found <= count->forwarded[0] + count->forwarded[1]);
     check(!count->send_error[0] && !count->send_error[1]);      /* a length that is none would be refused */
     check(w->counts[0] <= w->rows.capacity && w->counts[0] == w->counts[1] - w->counts[2] - w->counts[3] - kept);
     if (!chance(16)) {

@@ -32,7 +32,7 @@
 #define LINGER_NS 1000000
 /* Between two batches, unless the last was full: what comes meanwhile is worth one system call and not one each. A
    packet by itself never waits for this, as it comes after a longer pause. */
-#define GATHER_NS 20000
+#define GATHER_NS 50000
 
 enum { UP, DOWN, UNKNOWN_TOS = -1 };
 /* Room for a header before each received datagram, so that both leave in one piece. A stride that is no power of two
